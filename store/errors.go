@@ -1,0 +1,88 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrClosed is given by every method of a store after Close.
+var ErrClosed = errors.New("store: closed")
+
+// ErrInvalid is what a malformed request's error wraps. Nothing of it was applied.
+var ErrInvalid = errors.New("store: invalid request")
+
+// ErrTooLarge is what the Err of a Rejected change wraps if a size is to blame.
+var ErrTooLarge = errors.New("store: too large")
+
+// CorruptError names a record that is damaged. The rest of the store stays readable.
+type CorruptError struct {
+	Session string
+	Key     string // the entry; meaningless if Header
+	Header  bool   // the session's header is damaged, not an entry
+	Reason  string
+}
+
+func (e *CorruptError) Error() string {
+	if e.Header {
+		return fmt.Sprintf("store: session %q: header is damaged: %s", e.Session, e.Reason)
+	}
+	return fmt.Sprintf("store: session %q, key %q: entry is damaged: %s", e.Session, e.Key, e.Reason)
+}
+
+// Check reports what is malformed in the request, as an error that wraps ErrInvalid.
+func (r *ClaimRequest) Check() error {
+	if err := checkSession(r.Session, r.Owner); err != nil {
+		return err
+	}
+	for _, k := range r.Keys {
+		if len(k) > MaxKey {
+			return fmt.Errorf("%w: session %q: key %.32q… has %d bytes, at most %d are allowed", ErrInvalid, r.Session, k, len(k), MaxKey)
+		}
+	}
+	if r.Epoch > MaxEpoch {
+		return fmt.Errorf("%w: session %q: epoch %d is above MaxEpoch", ErrInvalid, r.Session, r.Epoch)
+	}
+	return nil
+}
+
+// Check reports what is malformed in the change, as an error that wraps
+// ErrInvalid, with the keys to blame, if any are.
+func (c *Change) Check() (keys []string, err error) {
+	if err := checkSession(c.Session, c.Owner); err != nil {
+		return nil, err
+	}
+	if c.Epoch == 0 || c.Seq == 0 {
+		return nil, fmt.Errorf("%w: session %q: epoch %d, seq %d: both start at 1", ErrInvalid, c.Session, c.Epoch, c.Seq)
+	}
+	if c.Epoch > MaxEpoch || c.Seq > MaxEpoch {
+		return nil, fmt.Errorf("%w: session %q: epoch %d, seq %d: MaxEpoch is exceeded", ErrInvalid, c.Session, c.Epoch, c.Seq)
+	}
+	if c.Delete && (len(c.Puts) > 0 || len(c.Deletes) > 0) {
+		return nil, fmt.Errorf("%w: session %q: a change that deletes the session cannot change its entries", ErrInvalid, c.Session)
+	}
+	check := func(k string) {
+		if len(k) > MaxKey {
+			keys = append(keys, k)
+			err = fmt.Errorf("%w: session %q: key %.32q… has %d bytes, at most %d are allowed", ErrInvalid, c.Session, k, len(k), MaxKey)
+		}
+	}
+	for i := range c.Puts {
+		check(c.Puts[i].Key)
+	}
+	for _, k := range c.Deletes {
+		check(k)
+	}
+	return keys, err
+}
+
+func checkSession(id string, o Owner) error {
+	switch {
+	case id == "":
+		return fmt.Errorf("%w: the session ID is empty", ErrInvalid)
+	case len(id) > MaxSession:
+		return fmt.Errorf("%w: session ID %.32q… has %d bytes, at most %d are allowed", ErrInvalid, id, len(id), MaxSession)
+	case o.Incarnation == Incarnation{}:
+		return fmt.Errorf("%w: session %q: no owner is named", ErrInvalid, id)
+	}
+	return nil
+}
