@@ -1,0 +1,227 @@
+// Package memory is a store.Store in a map: the reference against which the
+// others are read. It persists nothing. Several DBs of one process may share it,
+// which makes it the store for tests and for trying out adoption.
+package memory
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// Store implements store.Store. Use New.
+type Store struct {
+	mu       sync.Mutex // makes every method one atomic step
+	sessions map[string]*session
+	nodes    map[store.Incarnation]lease
+	closed   bool
+}
+
+type session struct {
+	header  store.Header // a tombstone's stays for ever
+	entries map[string]store.Entry
+}
+
+type lease struct {
+	node store.Node
+	ends time.Time
+}
+
+// New returns an empty store.
+func New() *Store {
+	return &Store{sessions: map[string]*session{}, nodes: map[store.Incarnation]lease{}}
+}
+
+// enter takes the lock, unless the call must not begin at all.
+func (st *Store) enter(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	st.mu.Lock()
+	if st.closed {
+		st.mu.Unlock()
+		return store.ErrClosed
+	}
+	return nil
+}
+
+// on returns the session on record, empty if there is none, and whether its owner lives.
+func (st *Store) on(id string, now time.Time) (*session, bool) {
+	s := st.sessions[id]
+	if s == nil {
+		s = &session{header: store.Header{Session: id}}
+	}
+	return s, st.nodes[s.header.Owner.Incarnation].ends.After(now)
+}
+
+func (st *Store) write(s *session, next store.Header, wipe bool) {
+	s.header = next
+	s.header.Aliases = slices.Clone(next.Aliases)
+	if wipe || s.entries == nil {
+		s.entries = map[string]store.Entry{}
+	}
+	st.sessions[next.Session] = s
+}
+
+// Claim implements store.Store.
+func (st *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {
+	if err := r.Check(); err != nil {
+		return store.Claim{}, err
+	}
+	if err := st.enter(ctx); err != nil {
+		return store.Claim{}, err
+	}
+	defer st.mu.Unlock()
+	now := time.Now()
+	s, alive := st.on(r.Session, now)
+	holder := st.nodes[s.header.Owner.Incarnation]
+	outcome, next, wipe := r.Judge(s.header, alive, now)
+	c := store.Claim{Outcome: outcome}
+	switch outcome {
+	case store.Granted:
+		st.write(s, next, wipe)
+		c.Created = wipe
+		c.Entries = s.read(r.Keys, r.All, now)
+	case store.Held:
+		c.Holder = holder.node
+		c.Holder.Lease = holder.ends.Sub(now)
+	}
+	c.Header = s.head()
+	return c, nil
+}
+
+// Apply implements store.Store.
+func (st *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Result, error) {
+	if err := st.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer st.mu.Unlock()
+	results := make([]store.Result, len(changes))
+	for i := range changes {
+		results[i] = st.apply(&changes[i], time.Now())
+	}
+	return results, nil
+}
+
+func (st *Store) apply(c *store.Change, now time.Time) store.Result {
+	if keys, err := c.Check(); err != nil {
+		return store.Result{Outcome: store.Rejected, Err: err, Keys: keys}
+	}
+	s, alive := st.on(c.Session, now)
+	outcome, next, wipe := c.Judge(s.header, alive, now)
+	switch outcome {
+	case store.Applied:
+		st.write(s, next, wipe)
+		for _, e := range c.Puts {
+			e.Value = slices.Clone(e.Value)
+			s.entries[e.Key] = e
+		}
+		for _, k := range c.Deletes {
+			delete(s.entries, k)
+		}
+	case store.Fenced:
+		return store.Result{Outcome: outcome, Header: s.head()}
+	}
+	return store.Result{Outcome: outcome}
+}
+
+// Load implements store.Store.
+func (st *Store) Load(ctx context.Context, id string, keys ...string) (store.Snapshot, error) {
+	if err := st.enter(ctx); err != nil {
+		return store.Snapshot{}, err
+	}
+	defer st.mu.Unlock()
+	now := time.Now()
+	s, _ := st.on(id, now)
+	return store.Snapshot{Header: s.head(), Entries: s.read(keys, len(keys) == 0, now)}, nil
+}
+
+func (s *session) head() store.Header {
+	h := s.header
+	h.Aliases = slices.Clone(h.Aliases)
+	return h
+}
+
+// read returns copies of the entries that are there at now.
+func (s *session) read(keys []string, all bool, now time.Time) (es []store.Entry) {
+	if all {
+		keys = slices.Sorted(maps.Keys(s.entries))
+	}
+	for _, k := range keys {
+		if e, ok := s.entries[k]; ok && !e.Expires.Past(now) {
+			e.Value = slices.Clone(e.Value)
+			es = append(es, e)
+		}
+	}
+	return es
+}
+
+// Sessions implements store.Store. It walks the sessions that were there when it began.
+func (st *Store) Sessions(ctx context.Context, q store.Query) iter.Seq2[store.Header, error] {
+	return func(yield func(store.Header, error) bool) {
+		if err := st.enter(ctx); err != nil {
+			yield(store.Header{}, err)
+			return
+		}
+		ids := slices.Collect(maps.Keys(st.sessions))
+		st.mu.Unlock()
+		for _, id := range ids {
+			if err := st.enter(ctx); err != nil {
+				yield(store.Header{}, fmt.Errorf("store/memory: walk not complete: %w", err))
+				return
+			}
+			h := st.sessions[id].head()
+			st.mu.Unlock()
+			if h.Deleted || q.Owner != (store.Incarnation{}) && h.Owner.Incarnation != q.Owner {
+				continue
+			}
+			if !yield(h, nil) {
+				return
+			}
+		}
+	}
+}
+
+// KeepAlive implements store.Store.
+func (st *Store) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) error {
+	if err := st.enter(ctx); err != nil {
+		return err
+	}
+	defer st.mu.Unlock()
+	if ttl <= 0 {
+		delete(st.nodes, n.Incarnation)
+		return nil
+	}
+	st.nodes[n.Incarnation] = lease{node: n, ends: time.Now().Add(ttl)}
+	return nil
+}
+
+// Nodes implements store.Store.
+func (st *Store) Nodes(ctx context.Context) ([]store.Node, error) {
+	if err := st.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer st.mu.Unlock()
+	var ns []store.Node
+	for _, l := range st.nodes {
+		l.node.Lease = time.Until(l.ends)
+		ns = append(ns, l.node)
+	}
+	return ns, nil
+}
+
+// Close implements store.Store.
+func (st *Store) Close() error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.closed, st.sessions, st.nodes = true, nil, nil
+	return nil
+}
+
+var _ store.Store = (*Store)(nil)
