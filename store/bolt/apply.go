@@ -1,0 +1,227 @@
+package bolt
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// Apply implements [store.Store]. The changes of one call, and those of calls that
+// run at the same time, are committed in one transaction. A change that meets damage
+// stands alone: it is Rejected with a [*store.CorruptError] if the session's header is
+// damaged, Undecided with what was found if pages of the file are.
+//
+// Values up to 32 MiB are accepted.
+func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Result, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.gate.RUnlock()
+	if len(changes) == 0 {
+		return nil, nil
+	}
+	results := make([]store.Result, len(changes))
+	items := make([]item, len(changes))
+	size := 0
+	for i := range changes {
+		size += len(changes[i].Session) + 2
+	}
+	keys := make([]byte, 0, size)
+	for i := range changes {
+		start := len(keys)
+		keys = appendPrefix(keys, changes[i].Session)
+		items[i] = item{key: keys[start:len(keys):len(keys)], change: &changes[i], result: &results[i]}
+	}
+	if err := s.commit(ctx, &call{items: items}); err != nil {
+		return nil, err
+	}
+	return results, nil
+}
+
+// Claim implements [store.Store]. A claim that changes nothing waits for no commit.
+func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {
+	if err := r.Check(); err != nil {
+		return store.Claim{}, err
+	}
+	if err := s.enter(ctx); err != nil {
+		return store.Claim{}, err
+	}
+	defer s.gate.RUnlock()
+	var answer store.Claim
+	c := &call{items: []item{{key: appendPrefix(nil, r.Session), claim: &r, answer: &answer}}}
+	if s.answered(&c.items[0]) {
+		return answer, nil
+	}
+	err := s.commit(ctx, c)
+	if err == nil {
+		err = c.items[0].err
+	}
+	if err != nil {
+		return store.Claim{}, err
+	}
+	return answer, nil
+}
+
+// answered answers a claim from what is committed, if it has nothing to write: if
+// the session is unknown, somebody else's, or the claimant's already. That need not queue behind the commits
+// of others. Anything else, errors too, is left to the commit.
+func (s *Store) answered(it *item) bool {
+	var p plan
+	err := s.view(func(tx *bbolt.Tx) error {
+		b, err := s.newBatch(tx)
+		if err == nil {
+			p, err = b.decideClaim(it)
+		}
+		return err
+	})
+	return err == nil && !p.write
+}
+
+// plan is what was decided for an item: what to write, if anything.
+type plan struct {
+	write bool
+	wipe  bool
+	old   header // zero if there is none
+	next  store.Header
+}
+
+// do decides an item and then writes it. Deciding only reads, so that whatever
+// it meets is this item's matter. An error, or a panic of bbolt, in writing is the whole transaction's.
+func (b *batch) do(it *item) error {
+	var p plan
+	err := safely(func() (err error) {
+		if it.change != nil {
+			p, err = b.decideChange(it)
+		} else {
+			p, err = b.decideClaim(it)
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		if fault, ok := err.(*faultError); ok {
+			err = corruptHeader(it.key, fault)
+		}
+		it.fail(b.store.wrap(err))
+		return nil
+	case !p.write:
+		return nil
+	case it.change != nil:
+		return b.write(it.key, &p, it.change.Puts, it.change.Deletes)
+	default:
+		return b.write(it.key, &p, nil, nil)
+	}
+}
+
+func (b *batch) decideChange(it *item) (p plan, err error) {
+	c := it.change
+	*it.result = store.Result{}
+	if keys, err := c.Check(); err != nil {
+		*it.result = store.Result{Outcome: store.Rejected, Err: err, Keys: keys}
+		return p, nil
+	}
+	if keys, err := tooLarge(c); err != nil {
+		*it.result = store.Result{Outcome: store.Rejected, Err: err, Keys: keys}
+		return p, nil
+	}
+	p.old, err = b.find(it.key)
+	if err != nil {
+		*it.result = store.Result{Outcome: store.Rejected, Err: b.store.wrap(err)}
+		return p, nil
+	}
+	_, alive := b.store.lease(p.old.incarnation, b.now)
+	it.result.Outcome, p.next, p.wipe = c.Judge(p.old.fence(c.Session), alive, b.wall)
+	switch it.result.Outcome {
+	case store.Applied:
+		p.write = true
+	case store.Fenced:
+		it.result.Header = p.old.head(c.Session)
+	}
+	return p, nil
+}
+
+// tooLarge reports what of a change the file cannot hold.
+func tooLarge(c *store.Change) (keys []string, err error) {
+	for i := range c.Puts {
+		if e := &c.Puts[i]; len(e.Value) > maxValue {
+			keys = append(keys, e.Key)
+			err = fmt.Errorf("%w: session %q, key %q: value of %d bytes, at most %d are allowed", store.ErrTooLarge, c.Session, e.Key, len(e.Value), maxValue)
+		}
+	}
+	size := len(c.Owner.Node)
+	for _, a := range c.Aliases {
+		size += len(a)
+	}
+	if err == nil && size > maxHeader {
+		err = fmt.Errorf("%w: session %q: node and aliases have %d bytes, at most %d are allowed", store.ErrTooLarge, c.Session, size, maxHeader)
+	}
+	return keys, err
+}
+
+func (b *batch) decideClaim(it *item) (p plan, err error) {
+	r := it.claim
+	*it.answer, it.err = store.Claim{}, nil
+	if len(r.Owner.Node) > maxHeader {
+		return p, fmt.Errorf("%w: node name of %d bytes", store.ErrInvalid, len(r.Owner.Node))
+	}
+	if p.old, err = b.find(it.key); err != nil {
+		return p, err
+	}
+	on := p.old.head(r.Session)
+	holder, alive := b.store.lease(on.Owner.Incarnation, b.now)
+	a := store.Claim{}
+	a.Outcome, p.next, p.wipe = r.Judge(on, alive, b.wall)
+	a.Header = p.next
+	switch a.Outcome {
+	case store.Granted:
+		a.Created = p.wipe
+		p.write = p.next.Epoch != on.Epoch
+		if !p.wipe {
+			// The same transaction raises the epoch: nothing can come between.
+			rd := reader{b.cursor, it.key, &p.old, b.wall}
+			var bad []*store.CorruptError
+			if a.Entries, bad, err = rd.entries(r.Keys, r.All); err != nil {
+				return p, err
+			}
+			for _, e := range bad {
+				a.Unread = append(a.Unread, e.Key)
+			}
+		}
+	case store.Held:
+		a.Holder = holder
+	}
+	*it.answer = a
+	return p, nil
+}
+
+// batch is one write transaction.
+type batch struct {
+	store    *Store
+	sessions *bbolt.Bucket
+	graves   *bbolt.Bucket
+	cursor   *bbolt.Cursor // over sessions; good for Seek only, as writes move things under it
+	now      time.Time     // with the monotonic clock, for leases
+	wall     time.Time     // for what is stored; the same instant
+	dirty    bool          // something was written
+	spare    []byte        // memory for records to come
+	spared   int           // bytes of memory given to records so far
+}
+
+func (s *Store) newBatch(tx *bbolt.Tx) (*batch, error) {
+	b := &batch{store: s, sessions: tx.Bucket(bucketSessions), graves: tx.Bucket(bucketGraves), now: time.Now()}
+	if b.sessions == nil || b.graves == nil {
+		return nil, &faultError{cause: "a bucket is missing"}
+	}
+	b.wall = b.now
+	b.sessions.FillPercent = fillPercent
+	b.cursor = b.sessions.Cursor()
+	return b, nil
+}
+
+// find reads the header record under key. Absent gives the zero header; anything
+// that is not as it should be is an error.
+func (b *batch) find(key []byte) (header, error) { return find(b.cursor, key) }

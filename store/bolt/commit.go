@@ -1,0 +1,166 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// This file is group commit. A commit costs two syncs of the disk, whatever it holds. So callers put their
+// work into a queue, and whoever gets the turn to write takes all that is queued into
+// one transaction. The others find their work done. No goroutine of our own is needed.
+
+// call is one Apply or Claim in the queue.
+type call struct {
+	items []item
+	err   error         // of the transaction: every item's outcome is unknown
+	done  chan struct{} // closed when items and err are final
+}
+
+// item is one change or one claim. It is decided and written for itself.
+type item struct {
+	key []byte // of the session's header record
+
+	change *store.Change
+	result *store.Result
+
+	claim  *store.ClaimRequest
+	answer *store.Claim
+
+	err error // of this item alone
+}
+
+// errNothing ends a transaction that has nothing to write: it is rolled back, and no sync is paid for.
+var errNothing = errors.New("nothing to write")
+
+// commit does c's work in a transaction, with others'. A context that ends while c still
+// waits for its turn takes c out of the queue: nothing of it was done.
+func (s *Store) commit(ctx context.Context, c *call) error {
+	c.done = make(chan struct{})
+	s.queueMu.Lock()
+	s.queue = append(s.queue, c)
+	s.queueMu.Unlock()
+	select {
+	case s.turn <- struct{}{}:
+		s.queueMu.Lock()
+		calls := s.queue // holds c, unless c is done
+		s.queue = nil
+		s.queueMu.Unlock()
+		s.run(calls)
+		<-s.turn
+	case <-c.done:
+	case <-ctx.Done():
+		s.queueMu.Lock()
+		i := slices.Index(s.queue, c)
+		if i >= 0 {
+			s.queue = slices.Delete(s.queue, i, i+1)
+		}
+		s.queueMu.Unlock()
+		if i >= 0 {
+			return ctx.Err()
+		}
+		<-c.done // another call has it in its transaction already
+	}
+	return c.err
+}
+
+// run commits the work of calls. The caller holds s.turn.
+func (s *Store) run(calls []*call) {
+	var items []*item
+	for _, c := range calls {
+		for i := range c.items {
+			items = append(items, &c.items[i])
+		}
+	}
+	if len(items) > 0 {
+		// In the order of their keys, bbolt visits each page once.
+		slices.SortFunc(items, func(a, b *item) int { return bytes.Compare(a.key, b.key) })
+		err := s.transaction(items)
+		if isFault(err) && len(items) > 1 {
+			err = nil
+			s.split(items)
+		}
+		for _, c := range calls {
+			c.err = err
+		}
+	}
+	for _, c := range calls {
+		close(c.done)
+	}
+}
+
+// split commits items in transactions of their own, after one for all of them met damage: a damaged
+// page stops the transaction that touches it, but it must not stop the
+// changes that do not, nor stop them again with every retry. Halving finds k bad ones of n in O(k log n) commits.
+func (s *Store) split(items []*item) {
+	for _, half := range [][]*item{items[:len(items)/2], items[len(items)/2:]} {
+		err := s.transaction(half)
+		if isFault(err) && len(half) > 1 {
+			s.split(half)
+			continue
+		}
+		for _, it := range half {
+			it.fail(err)
+		}
+	}
+}
+
+// transaction commits items in one transaction. An error means that the outcome of all is unknown.
+func (s *Store) transaction(items []*item) error {
+	err := s.update(func(tx *bbolt.Tx) error {
+		b, err := s.newBatch(tx)
+		if err != nil {
+			return err
+		}
+		tx.DB().MaxSize = limit(tx, items)
+		for _, it := range items {
+			if err := b.do(it); err != nil {
+				return err
+			}
+		}
+		if !b.dirty {
+			return errNothing
+		}
+		return b.collect()
+	})
+	if err == errNothing {
+		return nil
+	}
+	if err != nil {
+		s.nextGrave = time.Time{} // what was learnt in the transaction may not be so
+	}
+	return err
+}
+
+// limit returns the size in bytes beyond which items can have no reason to grow the file. A damaged length on a page that is rewritten would
+// have bbolt copy up to 2 GiB of whatever lies behind it: with a limit it gives up.
+func limit(tx *bbolt.Tx, items []*item) int {
+	size := tx.Size() + 64<<20 // what bbolt grows ahead, its list of free pages, pages that merge
+	for _, it := range items {
+		size += 256 << 10 // the pages from the root to a record, and those that split
+		if it.change != nil {
+			for i := range it.change.Puts {
+				size += 4 * int64(len(it.change.Puts[i].Value)+16<<10)
+			}
+		}
+	}
+	return int(min(size, math.MaxInt))
+}
+
+// fail gives the item the error of a transaction that was its own.
+func (it *item) fail(err error) {
+	switch {
+	case err == nil:
+	case it.change != nil:
+		*it.result = store.Result{Outcome: store.Undecided, Err: err}
+	default:
+		it.err = err
+	}
+}

@@ -1,0 +1,59 @@
+// Package bolt keeps sessions in a file: the embedded default store, on go.etcd.io/bbolt.
+//
+//	st, err := bolt.Open("sessions.db", nil)
+//	if err != nil {
+//		return err
+//	}
+//	defer st.Close()
+//
+// # One process
+//
+// A file is open in one process at a time: bbolt locks it, and Open waits [Options.LockTimeout] for
+// another process to let go. Within the process any number of DBs may share the [Store].
+//
+// Leases (KeepAlive, Nodes) are therefore kept in the Store's memory and not in the file. Nobody
+// but this process could read them; when it dies, all owners in it die with it, and the next process
+// that opens the file finds every session without a living owner, at once, instead of waiting for leases to
+// run out. Nor does a heartbeat cost an fsync. Leases run on the monotonic clock.
+//
+// # What is durable
+//
+// A call of Apply, or a Claim that is granted anew, is one transaction of bbolt; calls that run at
+// the same time share one. By default it is on the disk when the call returns: it survives a kill of the process, a
+// crash of the operating system and a power cut. [Options.NoSync] gives up the last two.
+//
+// An error of Apply or Claim means that the outcome is unknown, as the contract has it. After a
+// commit that failed for want of space the store goes on. After one whose fsync failed it can be read but
+// not written, until the file is opened again: the operating system may have dropped what it
+// could not write, and nothing that is built on it could be trusted.
+//
+// # Damage
+//
+// Every record carries a checksum over its key and its content. A damaged one is a
+// [*store.CorruptError], and everything else stays readable: Load returns the rest beside the error,
+// Claim names the key in Unread, a walk passes by, and a change to a session whose header is damaged is
+// Rejected. Damaged pages of bbolt, which make bbolt panic, and pages that the disk does not give back, which
+// make the processor fault, are errors too, of the calls that meet them. Only if that
+// happens where a transaction begins is the whole Store unusable afterwards, and says so.
+//
+// Open reads the pages that lead to others, so that bbolt cannot be led in circles; it refuses a file
+// in which they are damaged, that is truncated, or one of whose two meta pages is damaged: bbolt
+// would go back to the other silently, and with it to epochs that are over. [Store.Check] reads
+// everything, and finds what is damaged but also what is missing; [Options.Check] does so at Open.
+// A read that finds a record absent because the damage hides it cannot know that; Check can.
+// A file that is damaged while it is open is not Open's case: it is noticed record by record.
+//
+// # Layout
+//
+// Three buckets. "meta" has the magic string and the version of the format. "sessions" has, for each
+// session, a header record under uvarint(len(ID)) ID, and after it an entry record for each
+// entry under uvarint(len(ID)) ID 0x00 key: one session's records lie together, on the same pages. The
+// main entry, whose key is empty, is kept within the header record up to 1 KiB, so that the
+// flush of a session of one entry is a single put. "graves" lists tombstones by age; every commit
+// removes the few oldest that are older than [Options.TombstoneRetention]. Sessions and entries that
+// have expired are not removed: their owner's deletes do that. The records' bytes are defined in record.go.
+//
+// A header does not count its entries. It would have to know of every put whether
+// it is the key's first, which is a search more for each entry of a flush. That an
+// entry is missing shows all the same: bbolt's pages leave no room for it, and Check looks there.
+package bolt

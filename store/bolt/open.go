@@ -1,0 +1,241 @@
+package bolt
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+var (
+	bucketMeta     = []byte("meta")
+	bucketSessions = []byte("sessions")
+	bucketGraves   = []byte("graves")
+
+	keyMagic  = []byte("magic")  // → magic
+	keyFormat = []byte("format") // → uint32: the version of the layout in record.go
+	magic     = []byte("kvstore/store/bolt")
+)
+
+const format = 1
+
+// Open opens the file at path, and makes it if there is none or if it is empty. A nil o is the zero Options.
+//
+// A file that is held by another process, is not a bbolt file, is one of another program, has another
+// format version, is truncated, or is damaged where it matters to the whole, is an error that says so; nothing
+// has been written into it. Damage to single records does not keep Open from opening:
+// it shows when they are read. Options.Check makes Open look for that too.
+func Open(path string, o *Options) (*Store, error) {
+	opt, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		path:   path,
+		opt:    opt,
+		turn:   make(chan struct{}, 1),
+		leases: map[store.Incarnation]lease{},
+	}
+	deadline := time.Now().Add(opt.LockTimeout)
+	fresh, err := inspect(path, deadline, &opt)
+	if err == nil {
+		s.db, s.file, err = openFile(path, false, deadline, &opt)
+	}
+	if err != nil {
+		return nil, wrap(path, err)
+	}
+	if err = s.prepare(); err == nil && fresh {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err == nil && opt.Check {
+		err = s.Check(context.Background())
+	}
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// inspect refuses a file that bbolt should not be let loose on, or that is not ours. It holds the
+// file's lock as a reader, and writes nothing. fresh tells that there is nothing yet.
+func inspect(path string, deadline time.Time, opt *Options) (fresh bool, err error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return true, nil
+	case err != nil:
+		return false, err
+	case info.IsDir():
+		return false, errors.New("it is a directory")
+	case !info.Mode().IsRegular():
+		return false, fmt.Errorf("it is not a regular file, but %v", info.Mode().Type())
+	case info.Size() == 0:
+		return true, nil
+	}
+	db, file, err := openFile(path, true, deadline, opt)
+	if err != nil {
+		return false, err
+	}
+	defer db.Close()
+	if info, err = file.Stat(); err != nil {
+		return false, err
+	}
+	var errs []error
+	p := &pager{
+		file:     file,
+		size:     info.Size(),
+		pageSize: db.Info().PageSize,
+		report: func(err error) {
+			if len(errs) < maxReported {
+				errs = append(errs, err)
+			}
+		},
+	}
+	if err := p.meta(); err != nil {
+		return false, err
+	}
+	buckets, err := p.buckets()
+	if err != nil || len(errs) > 0 {
+		return false, errors.Join(append(errs, err)...)
+	}
+	if len(buckets) == 0 && p.end <= 4 {
+		return true, nil // as bbolt makes it
+	}
+	if err := ours(p, buckets); err != nil || len(errs) > 0 {
+		return false, errors.Join(append(errs, err)...)
+	}
+	if err := p.readFreelist(); err != nil {
+		return false, err
+	}
+	for _, b := range buckets {
+		if err := p.bucket(b, nil); err != nil {
+			return false, err
+		}
+	}
+	return false, errors.Join(errs...)
+}
+
+// ours tells why a file with these buckets is not one of ours in a format that we know.
+func ours(p *pager, buckets []element) error {
+	var names []string
+	found := map[string]string{}
+	for _, b := range buckets {
+		names = append(names, fmt.Sprintf("%.32q", b.key))
+		if string(b.key) != string(bucketMeta) || !b.bucket {
+			continue
+		}
+		err := p.bucket(b, func(e element) { found[string(e.key)] = string(e.value) })
+		if err != nil {
+			return err
+		}
+	}
+	if found[string(keyMagic)] != string(magic) {
+		return fmt.Errorf("it is another program's bbolt file: no %q in it, its buckets are [%.200s]", magic, strings.Join(names, " "))
+	}
+	if v := found[string(keyFormat)]; v != string(formatValue()) {
+		return fmt.Errorf("its format version is %s, this program knows version %d only", formatName(v), format)
+	}
+	for _, want := range [][]byte{bucketSessions, bucketGraves} {
+		if !strings.Contains(strings.Join(names, " "), fmt.Sprintf("%q", want)) {
+			return fmt.Errorf("bucket %q is missing", want)
+		}
+	}
+	return nil
+}
+
+func formatValue() []byte { return binary.BigEndian.AppendUint32(nil, format) }
+
+func formatName(v string) string {
+	if len(v) != 4 {
+		return fmt.Sprintf("%q", v)
+	}
+	return fmt.Sprint(binary.BigEndian.Uint32([]byte(v)))
+}
+
+// openFile opens the file with bbolt, which locks it: shared if readOnly, and then nothing is written.
+func openFile(path string, readOnly bool, deadline time.Time, opt *Options) (db *bbolt.DB, file *os.File, err error) {
+	bopt := &bbolt.Options{
+		Timeout:      max(time.Until(deadline), time.Nanosecond), // zero would be for ever
+		ReadOnly:     readOnly,
+		NoSync:       opt.NoSync,
+		FreelistType: bbolt.FreelistMapType, // the other one is slow on large files with many free pages
+		NoStatistics: true,
+		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			f, err := os.OpenFile(name, flag, mode)
+			file = f
+			return f, err
+		},
+	}
+	err = safely(func() (err error) {
+		db, err = bbolt.Open(path, opt.FileMode, bopt)
+		return err
+	})
+	switch {
+	case err == nil:
+		return db, file, nil
+	case isFault(err) && file != nil:
+		file.Close()
+	case errors.Is(err, berrors.ErrTimeout):
+		err = fmt.Errorf("another process, or another Open of this one, holds it (waited %v): %w", opt.LockTimeout, err)
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
+		err = fmt.Errorf("it is not a bbolt file, or neither of its meta pages is whole: %w", err)
+	case strings.Contains(err.Error(), "file size too small"): // bbolt gives this one as text only
+		err = fmt.Errorf("the file is truncated: %w", err)
+	}
+	return nil, nil, err
+}
+
+// prepare makes the buckets of a new file, all in one transaction, so that a file is ours or
+// still empty. Of another file it sees to it that nobody changed what it is since inspect looked.
+func (s *Store) prepare() error {
+	empty := false
+	err := s.view(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketMeta)
+		if k, _ := tx.Cursor().First(); k == nil {
+			empty = true
+		} else if b == nil || string(b.Get(keyMagic)) != string(magic) || string(b.Get(keyFormat)) != string(formatValue()) {
+			return errors.New("it was replaced while it was being opened")
+		}
+		return nil
+	})
+	if err != nil || !empty {
+		return err
+	}
+	return s.update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketMeta, bucketSessions, bucketGraves} {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		b := tx.Bucket(bucketMeta)
+		return errors.Join(b.Put(keyMagic, magic), b.Put(keyFormat, formatValue()))
+	})
+}
+
+// syncDir makes the name of a new file as durable as what is in it.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil // directories cannot be synced there, and need not be
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("store/bolt: directory of a new file: %w", err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("store/bolt: directory of a new file: %w", err)
+	}
+	return nil
+}

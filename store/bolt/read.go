@@ -1,0 +1,164 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// Load implements [store.Store]. If the header is damaged, those entries
+// that have records of their own are returned all the same.
+func (s *Store) Load(ctx context.Context, session string, keys ...string) (store.Snapshot, error) {
+	if err := s.enter(ctx); err != nil {
+		return store.Snapshot{}, err
+	}
+	defer s.gate.RUnlock()
+	snap := store.Snapshot{Header: store.Header{Session: session}}
+	if session == "" || len(session) > store.MaxSession {
+		return snap, nil // there is no such session, and its key would be another's
+	}
+	var errs []error // what is damaged; not the transaction's
+	err := s.view(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketSessions)
+		if b == nil {
+			return &faultError{cause: "a bucket is missing"}
+		}
+		key := appendPrefix(nil, session)
+		rd := reader{b.Cursor(), key, nil, time.Now()}
+		var h header
+		err := safely(func() (err error) { h, err = find(rd.cursor, key); return err })
+		if err != nil {
+			if isFault(err) {
+				err = corruptHeader(key, err)
+			}
+			errs = append(errs, s.wrap(err))
+			h.flags = flagEntries
+		} else {
+			snap.Header = h.head(session)
+		}
+		rd.head = &h
+		es, bad, err := rd.entries(keys, len(keys) == 0)
+		snap.Entries = es
+		for _, e := range bad {
+			errs = append(errs, s.wrap(e))
+		}
+		if err != nil {
+			errs = append(errs, s.wrap(err))
+		}
+		return nil
+	})
+	return snap, errors.Join(append(errs, err)...)
+}
+
+// find reads the header record under key. Absent gives the zero header; anything
+// that is not as it should be is an error.
+func find(c *bbolt.Cursor, key []byte) (h header, err error) {
+	k, v := c.Seek(key)
+	if !bytes.Equal(k, key) {
+		if isEntryOf(k, key) {
+			return h, corruptHeader(key, errors.New("it is missing, and there are entries"))
+		}
+		return h, nil
+	}
+	if h, err = decodeHeader(k, v); err != nil {
+		return header{}, corruptHeader(key, err)
+	}
+	return h, nil
+}
+
+// reader reads entries of one session.
+type reader struct {
+	cursor *bbolt.Cursor
+	key    []byte // of the header record
+	head   *header
+	now    time.Time
+}
+
+// entries returns copies of the named entries, or of all, that exist and are not expired. Damaged
+// ones are in bad. An error means that there may be more, which could not be found.
+func (r *reader) entries(keys []string, all bool) (es []store.Entry, bad []*store.CorruptError, err error) {
+	if all {
+		keys = []string{""}
+	}
+	for _, k := range keys {
+		e, ok, err := r.entry(k)
+		switch {
+		case err != nil:
+			bad = append(bad, &store.CorruptError{Session: r.session(), Key: k, Reason: err.Error()})
+		case ok && !e.Expires.Past(r.now):
+			es = append(es, e)
+		}
+	}
+	if !all || r.head.flags&flagEntries == 0 {
+		return es, bad, nil
+	}
+	err = safely(func() error {
+		start := appendEntryKey(nil, r.key, "")
+		for k, v := r.cursor.Seek(start); isEntryOf(k, r.key); k, v = r.cursor.Next() {
+			name := string(k[len(start):])
+			if name == "" {
+				continue // the main entry; it is there already
+			}
+			value, expires, err := decodeEntry(k, v)
+			if err != nil {
+				bad = append(bad, &store.CorruptError{Session: r.session(), Key: name, Reason: err.Error()})
+			} else if !expires.Past(r.now) {
+				es = append(es, store.Entry{Key: name, Value: bytes.Clone(value), Expires: expires})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		err = fmt.Errorf("session %q: not all entries could be found: %w", r.session(), err)
+	}
+	return es, bad, err
+}
+
+// entry returns a copy of one entry, and whether there is such a one.
+func (r *reader) entry(name string) (e store.Entry, ok bool, err error) {
+	h := r.head
+	if name == "" && h.flags&flagInline != 0 {
+		return store.Entry{Value: bytes.Clone(h.inline), Expires: h.inlineExpires}, true, nil
+	}
+	if h.flags&flagEntries == 0 || len(name) > store.MaxKey {
+		return e, false, nil
+	}
+	err = safely(func() error {
+		key := appendEntryKey(nil, r.key, name)
+		k, v := r.cursor.Seek(key)
+		if !bytes.Equal(k, key) {
+			if name == "" && h.flags&flagApart != 0 {
+				return errors.New("the record is missing")
+			}
+			return nil
+		}
+		value, expires, err := decodeEntry(k, v)
+		if err == nil {
+			e, ok = store.Entry{Key: name, Value: bytes.Clone(value), Expires: expires}, true
+		}
+		return err
+	})
+	return e, ok, err
+}
+
+func (r *reader) session() string {
+	_, id, _, _, _ := parseKey(r.key)
+	return string(id)
+}
+
+// corruptHeader names the session whose header record is key.
+func corruptHeader(key []byte, err error) *store.CorruptError {
+	_, id, _, _, _ := parseKey(key)
+	return &store.CorruptError{Session: string(id), Header: true, Reason: err.Error()}
+}
+
+func isFault(err error) bool {
+	var fault *faultError
+	return errors.As(err, &fault)
+}
