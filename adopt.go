@@ -1,0 +1,444 @@
+package kvstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// This file is how sessions come to this node and leave it: claimed from the store, created,
+// loaded again after an eviction; released, or taken away.
+//
+//	not resident ──Adopt: Claim──▶ resident ──Release: flush, header released──▶ not resident
+//	                                  │
+//	                                  └── fenced: Hooks.Lost gets what was unsaved ──▶ not resident
+//
+// Correctness does not rest on leases, nor on anything here: Claim raises the
+// epoch before it reads, and from then on the store refuses the former owner.
+
+// how a session is asked for.
+type how uint8
+
+const (
+	adopt         how = iota // if its owner is not alive
+	adoptOrCreate            // likewise, or make it
+	steal                    // whoever has it
+	reload                   // only if it is ours: it was evicted
+	vacant                   // likewise; or else a place for a new one, which has no life yet
+)
+
+// stripe serializes what brings sessions in: of all goroutines that ask for one
+// session, one asks the store.
+type stripe[V any] struct {
+	mu    sync.Mutex
+	calls map[string]*call[V]
+	_     [48]byte // a cache line each
+}
+
+// call is a question to the store that is under way.
+type call[V any] struct {
+	how  how
+	done chan struct{} // closed when s and err are set
+	s    *session[V]
+	err  error
+}
+
+// want is bring on behalf of the application: background adoptions stand back.
+func (db *DB[V]) want(ctx context.Context, id string, how how, keys []string) (*session[V], error) {
+	db.demand.Add(1)
+	defer db.demand.Add(-1)
+	return db.bring(ctx, id, how, keys)
+}
+
+// bring returns the resident session, asking the store for it if need be. Entries of
+// the named keys, and the main entry, come in the same round trip.
+func (db *DB[V]) bring(ctx context.Context, id string, how how, keys []string) (*session[V], error) {
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
+	for _, k := range keys {
+		if err := checkKey(id, k); err != nil {
+			return nil, err
+		}
+	}
+	st := db.stripe(id)
+	for {
+		if db.closing.Load() {
+			return nil, ErrClosed
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		st.mu.Lock()
+		if s, ok := db.sessions.Load(id); ok {
+			st.mu.Unlock()
+			again, err := db.found(ctx, s, how)
+			if again {
+				continue
+			}
+			return s, err
+		}
+		if db.draining.Load() && (how != reload || db.sealed.Load() > 0) {
+			st.mu.Unlock()
+			if how == reload {
+				return nil, sessionError(id, ErrNotResident)
+			}
+			return nil, ErrDraining
+		}
+		c := st.calls[id]
+		mine := c == nil
+		if mine {
+			c = &call[V]{how: how, done: make(chan struct{})}
+			st.calls[id] = c
+			if !db.spawn(func(ctx context.Context) { db.ask(ctx, st, c, id, keys) }) {
+				delete(st.calls, id)
+				st.mu.Unlock()
+				return nil, ErrClosed
+			}
+		}
+		st.mu.Unlock()
+		select {
+		case <-c.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if c.err == nil || c.how == how {
+			return c.s, c.err
+		}
+		// It was asked for in another way, and refused.
+	}
+}
+
+// found judges a session that is in the map. It reports again if it has left and been taken out.
+func (db *DB[V]) found(ctx context.Context, s *session[V], how how) (again bool, err error) {
+	s.mu.Lock()
+	state, err, release := s.state, s.usable(), s.release
+	s.mu.Unlock()
+	switch {
+	case state != live:
+		db.out(s)
+		return true, nil
+	case release && how != reload: // it may be read until it is gone
+		return false, sessionError(s.id, ErrReleased)
+	case err == nil && how == steal:
+		// Whoever steals has reason to doubt that it is here.
+		err = db.verify(ctx, s)
+		return errors.Is(err, ErrFenced), err
+	case err != nil && how == adoptOrCreate:
+		err = db.commit(ctx, s, &change[V]{revive: true})
+		return db.retry(s, err), err
+	}
+	return false, err
+}
+
+// ask is the goroutine of a call.
+func (db *DB[V]) ask(ctx context.Context, st *stripe[V], c *call[V], id string, keys []string) {
+	ctx, cancel := context.WithTimeout(ctx, db.opt.StoreTimeout)
+	defer cancel()
+	keys = append([]string{""}, keys...)
+	var s *session[V]
+	switch c.how {
+	case reload, vacant:
+		s, c.err = db.askReload(ctx, id, keys)
+		if c.how == vacant && errors.Is(c.err, ErrNotResident) {
+			s, c.err = db.vacancy(id), nil
+		}
+	default:
+		s, c.err = db.askClaim(ctx, id, c.how, keys)
+	}
+	if c.err != nil && db.ctx.Err() != nil {
+		c.err = ErrClosed // Close cut the call off
+	}
+	st.mu.Lock()
+	if s != nil {
+		db.sessions.Store(id, s)
+		c.s = s
+	}
+	delete(st.calls, id)
+	st.mu.Unlock()
+	close(c.done)
+	if s != nil && db.sieve != nil {
+		db.sieve.insert(s)
+		db.sieve.shrink(db, s)
+	}
+}
+
+// askClaim claims a session.
+func (db *DB[V]) askClaim(ctx context.Context, id string, how how, keys []string) (*session[V], error) {
+	req := store.ClaimRequest{Session: id, Owner: db.self, Create: how == adoptOrCreate, Keys: keys}
+	for {
+		gen := db.lease.gen.Load()
+		start := db.now()
+		c, err := db.store.Claim(ctx, req)
+		db.heard(err)
+		if err != nil {
+			db.astray.Store(true)
+			return nil, fmt.Errorf("kvstore: session %q: the store did not answer a claim: %w", id, err)
+		}
+		switch c.Outcome {
+		case store.Granted:
+			db.count.claimTime.Add(db.now() - start)
+			if c.Created {
+				db.count.created.Add(1)
+			} else {
+				db.count.adopted.Add(1)
+			}
+			return db.rehydrate(c.Header, c.Entries, keys, c.Unread, c.Created, gen), nil
+		case store.NotFound:
+			return nil, sessionError(id, ErrNotFound)
+		case store.Held, store.Outbid:
+			if how != steal {
+				return nil, &OwnedError{Session: id, Node: c.Holder.Name, Addr: c.Holder.Addr, Epoch: c.Header.Epoch, Lease: c.Holder.Lease}
+			}
+			// The epoch is named, so that this request can take the session from
+			// this tenure only, however late it arrives.
+			req.Force, req.Epoch = true, c.Header.Epoch+1
+		default:
+			return nil, fmt.Errorf("kvstore: session %q: the store answered a claim with outcome %d", id, c.Outcome)
+		}
+	}
+}
+
+// askReload brings a session back that was evicted, if it is still ours.
+func (db *DB[V]) askReload(ctx context.Context, id string, keys []string) (*session[V], error) {
+	gen := db.lease.gen.Load()
+	snap, err := db.store.Load(ctx, id, keys...)
+	damaged := unread(err)
+	if err != nil && damaged == nil {
+		db.heard(err)
+		return nil, fmt.Errorf("kvstore: session %q: the store did not answer: %w", id, err)
+	}
+	db.heard(nil)
+	h := snap.Header
+	// An expired one comes in, too: only its owner may end it, and whoever makes it anew has to.
+	if !h.HeldBy(db.self, h.Epoch) || !h.Exists() || h.Released {
+		return nil, sessionError(id, ErrNotResident)
+	}
+	db.count.reloaded.Add(1)
+	return db.rehydrate(h, snap.Entries, keys, damaged, false, gen), nil
+}
+
+// unread returns the keys of the damaged entries if err is about nothing else.
+func unread(err error) (keys []string) {
+	if j, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range j.Unwrap() {
+			k := unread(e)
+			if k == nil {
+				return nil
+			}
+			keys = append(keys, k...)
+		}
+		return keys
+	}
+	var c *store.CorruptError
+	if errors.As(err, &c) && !c.Header {
+		return []string{c.Key}
+	}
+	return nil
+}
+
+// rehydrate makes a resident session of what the store returned. Of the keys asked
+// for, those that are neither in entries nor unread are known not to exist.
+func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread []string, empty bool, gen uint32) *session[V] {
+	s := &session[V]{id: h.Session, epoch: h.Epoch, complete: empty}
+	s.verified.Store(gen)
+	if len(h.Aliases) > 0 || h.Schema != 0 {
+		x := s.more()
+		x.aliases, x.schema = h.Aliases, h.Schema
+	}
+	s.expires.Store(int64(h.Expires))
+	for _, k := range asked {
+		e := s.at(k)
+		e.cell.Store(db.absent)
+		e.stored = false
+	}
+	for _, k := range unread {
+		e := s.at(k)
+		e.cell.Store(nil)
+		e.stored = true
+	}
+	for i := range entries {
+		e := s.at(entries[i].Key)
+		e.stored = true
+		c, err := db.decode(&entries[i])
+		if err != nil {
+			e.cell.Store(nil) // whoever asks for it is told
+			continue
+		}
+		e.cell.Store(c)
+	}
+	// Last: what has expired already is ended at once, on another goroutine.
+	db.expirer.arm(s, sessionKey, 0, h.Expires)
+	for i := range entries {
+		db.expirer.arm(s, entryKey(entries[i].Key), 0, entries[i].Expires)
+	}
+	return s
+}
+
+func (db *DB[V]) decode(e *store.Entry) (*cell[V], error) {
+	c := &cell[V]{expires: e.Expires}
+	if err := decode(db.opt.Codec, e.Value, &c.val); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// vacancy returns a session with no life yet. Like one that was deleted, it is revived by a commit. Its epoch is
+// one that this node has never had of it: else the store would take its creation for a change of
+// the session that was here before, and is only released.
+func (db *DB[V]) vacancy(id string) *session[V] {
+	s := &session[V]{id: id, epoch: db.floor.Load() + 1, complete: true, creating: true, deleted: true}
+	s.main.cell.Store(db.absent)
+	s.verified.Store(db.lease.gen.Load())
+	return s
+}
+
+// site returns the session, or a vacancy. The store is asked only if the session may have been evicted:
+// a creation must not pass for a change of what this node owns already.
+func (db *DB[V]) site(ctx context.Context, id string) (*session[V], error) {
+	if db.sieve != nil {
+		return db.want(ctx, id, vacant, nil)
+	}
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
+	st := db.stripe(id)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	switch {
+	case db.closing.Load():
+		return nil, ErrClosed
+	case db.draining.Load():
+		return nil, ErrDraining
+	case st.calls[id] != nil:
+		return nil, fmt.Errorf("%w: session %q is just being adopted", ErrExists, id)
+	}
+	s, _ := db.sessions.LoadOrStore(id, db.vacancy(id))
+	return s, nil
+}
+
+// create makes a session without claiming it; its first flush does, and may be fenced.
+func (db *DB[V]) create(ctx context.Context, id string) (*session[V], error) {
+	for {
+		s, err := db.site(ctx, id)
+		if err != nil && !errors.Is(err, ErrNotFound) { // found, and deleted
+			return nil, err
+		}
+		err = db.commit(ctx, s, &change[V]{revive: true, birth: true})
+		if err == nil {
+			db.count.created.Add(1)
+			return s, nil
+		}
+		if db.retry(s, err) {
+			continue
+		}
+		db.vacate(s)
+		return nil, err
+	}
+}
+
+// vacate takes a session out if it never began to live.
+func (db *DB[V]) vacate(s *session[V]) {
+	s.mu.Lock()
+	vacant := s.state == live && s.deleted && s.ver == 0 && s.clean()
+	if vacant {
+		s.leave(departed, sessionError(s.id, ErrNotFound))
+	}
+	s.mu.Unlock()
+	if vacant {
+		db.out(s)
+	}
+}
+
+// expel takes a session out of memory whole, because the store will not take its changes
+// any more, and hands over what was unsaved: in the flight f, if there is one, and since.
+func (db *DB[V]) expel(s *session[V], f *flight[V], why error) {
+	s.mu.Lock()
+	if s.state != live {
+		gone := s.gone()
+		s.mu.Unlock()
+		if f != nil {
+			db.discard(f, store.Result{}, gone)
+		}
+		return
+	}
+	l, free := db.unsaved(s, f)
+	l.Cause = why
+	// The hooks' turn is taken before anyone can learn of it in another way, so that their order is that of what happened.
+	if l.any() {
+		db.lost(l)
+	}
+	if e, ok := why.(*FencedError); ok {
+		db.fenced(e)
+	}
+	db.budget.release(free)
+	db.depart(s, why)
+	s.mu.Unlock()
+	db.out(s)
+}
+
+// unsaved describes all of a session that is not stored, and what it holds of the
+// budget. Caller holds mu, and takes the session out of memory.
+func (db *DB[V]) unsaved(s *session[V], f *flight[V]) (l Lost, free int64) {
+	l = Lost{Session: s.id, Epoch: s.epoch, Created: s.creating, Deleted: s.deleted && s.ver > 0, head: s.head}
+	if f != nil {
+		free += db.flightCharge(f)
+		l.head = l.head || f.head
+		for i := range f.items {
+			if it := &f.items[i]; !it.e.dirty && f.life == s.life() {
+				l.Entries = append(l.Entries, db.lostEntry(it.key, it.cell))
+			}
+		}
+	}
+	// Their dirty marks stay: they tell discard what is reported here.
+	free += s.charges()
+	if s.head {
+		free += headCost(s.id)
+	}
+	if s.main.dirty {
+		l.Entries = append(l.Entries, db.lostEntry("", s.main.cell.Load()))
+	}
+	if s.x != nil {
+		for _, d := range s.x.dirty {
+			if d.dirty {
+				l.Entries = append(l.Entries, db.lostEntry(d.key, d.cell.Load()))
+			}
+		}
+	}
+	return l, free
+}
+
+func (l *Lost) any() bool { return len(l.Entries) > 0 || l.head || l.Created || l.Deleted }
+
+func (db *DB[V]) flightCharge(f *flight[V]) (n int64) {
+	for i := range f.items {
+		n += int64(f.items[i].charge)
+	}
+	if f.head {
+		n += headCost(f.s.id)
+	}
+	return n
+}
+
+// discard settles a flight whose session left memory meanwhile.
+func (db *DB[V]) discard(f *flight[V], r store.Result, why error) {
+	db.budget.release(db.flightCharge(f))
+	if r.Outcome == store.Applied || r.Outcome == store.Already || f.void {
+		return
+	}
+	s := f.s
+	l := Lost{Session: s.id, Epoch: f.change.Epoch, Cause: why, Deleted: f.change.Delete, head: f.head}
+	s.mu.Lock()
+	for i := range f.items {
+		if it := &f.items[i]; !it.e.dirty && f.life == s.life() {
+			l.Entries = append(l.Entries, db.lostEntry(it.key, it.cell))
+		}
+	}
+	s.mu.Unlock()
+	if l.any() {
+		db.lost(l)
+	}
+}

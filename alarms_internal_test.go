@@ -1,0 +1,52 @@
+package kvstore
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-6f1f505d/kvstore/store/memory"
+)
+
+// An entry that is put with and without an expiry by turns, as a timer is, holds no
+// memory for it.
+func TestAlarmsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		db, err := Open[int](ctx, memory.New(), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := db.Create(ctx, "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := time.Now().Add(time.Hour)
+		for i := range 10_000 {
+			if err := s.PutUntil(ctx, "timer", i, at); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Put(ctx, "timer", i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.PutUntil(ctx, "timer", 0, at); err != nil {
+			t.Fatal(err)
+		}
+		db.expirer.mu.Lock()
+		n := len(db.expirer.alarms)
+		db.expirer.mu.Unlock()
+		if n > 1100 {
+			t.Errorf("one timer holds %d alarms", n)
+		}
+		time.Sleep(time.Until(at) + time.Millisecond)
+		synctest.Wait()
+		if db.Stats().Expired != 1 {
+			t.Errorf("%d things expired, want the timer, once", db.Stats().Expired)
+		}
+		if err := db.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}

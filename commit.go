@@ -1,0 +1,233 @@
+package kvstore
+
+import (
+	"context"
+	"errors"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// This file is the one way by which anything in a session changes: commit. Puts, deletes,
+// transactions, expiry, session deletes all pass here, and are all or nothing.
+
+// change is what a commit does.
+type change[V any] struct {
+	reads  []version[V] // must still hold, or errConflict
+	writes []write[V]   // no key twice
+
+	expire  bool       // set the session's expiry
+	expires store.Time // to this; 0 is never
+
+	del    bool // delete the session; no writes
+	revive bool // a deleted or expired session begins a new life, instead of ErrNotFound
+	birth  bool // and if it has a life already, that is ErrExists
+
+	ending bool // decided by admit: the life that the session has now ends
+}
+
+// version is a key and the cell that was seen there, or absent.
+type version[V any] struct {
+	key  string
+	cell *cell[V]
+}
+
+// write gives key a new cell; absent deletes it.
+type write[V any] struct {
+	key  string
+	cell *cell[V]
+	cost int32 // set by commit
+}
+
+// errConflict: a read of the transaction is out of date; run it again.
+var errConflict = errors.New("kvstore: conflict")
+
+// Every dirty entry holds this of the budget beside its key and value, and so
+// does a dirty header beside the ID.
+const dirtyOverhead = 64
+
+func (db *DB[V]) cost(key string, c *cell[V]) int32 {
+	n := dirtyOverhead + len(key)
+	if c != db.absent {
+		n += db.size(&c.val)
+	}
+	return int32(min(n, 1<<31-1))
+}
+
+func headCost(id string) int64 { return int64(dirtyOverhead + len(id)) }
+
+// commit makes the change, waiting for room in the buffer as Options.Overflow says.
+// On an error nothing was changed.
+func (db *DB[V]) commit(ctx context.Context, s *session[V], ch *change[V]) error {
+	for i := range ch.writes {
+		ch.writes[i].cost = db.cost(ch.writes[i].key, ch.writes[i].cell)
+	}
+	var room int64 // reserved for this commit
+	var waited bool
+	for {
+		s.mu.Lock()
+		if err := db.admit(s, ch); err != nil {
+			s.mu.Unlock()
+			db.budget.release(room)
+			return err
+		}
+		need := db.need(s, ch)
+		if need > room && !db.budget.try(need-room) {
+			s.mu.Unlock()
+			db.budget.release(room)
+			room = 0
+			if err := db.await(ctx, s.id, need); err != nil {
+				return err
+			}
+			room, waited = need, true
+			continue
+		}
+		room = max(room, need)
+		if !s.queued && !db.lane(s).push(s, db.now()) {
+			s.mu.Unlock()
+			db.budget.release(room)
+			return ErrClosed
+		}
+		db.change(s, ch)
+		ver := s.ver
+		s.mu.Unlock()
+		db.budget.release(room - need)
+		if db.opt.Mode == WriteThrough || waited && db.opt.Overflow == Through {
+			return db.sync(ctx, s, ver)
+		}
+		return nil
+	}
+}
+
+// admit returns why ch cannot be done now. Caller holds mu.
+func (db *DB[V]) admit(s *session[V], ch *change[V]) error {
+	if db.closing.Load() {
+		return ErrClosed
+	}
+	ch.ending = ch.del
+	if err := s.usable(); err != nil {
+		if !ch.revive || s.state != live {
+			return err
+		}
+		ch.ending = true
+	} else if ch.birth {
+		return sessionError(s.id, ErrExists)
+	}
+	if s.release {
+		return sessionError(s.id, ErrReleased)
+	}
+	for _, r := range ch.reads {
+		if s.version(r.key, db.absent) != r.cell {
+			return errConflict
+		}
+	}
+	return nil
+}
+
+// need returns how much of the budget the session holds after ch, less what it holds now. Caller holds mu.
+func (db *DB[V]) need(s *session[V], ch *change[V]) int64 {
+	var n int64
+	if ch.ending {
+		n -= s.charges()
+	}
+	if (ch.expire || ch.ending) && !s.head {
+		n += headCost(s.id)
+	}
+	for _, w := range ch.writes {
+		e := s.lookup(w.key)
+		stored := !s.complete
+		if e != nil {
+			stored = e.stored
+		}
+		if !ch.ending && e != nil {
+			n -= int64(e.charge)
+		}
+		if w.cell != db.absent || stored && !ch.ending {
+			n += int64(w.cost)
+		}
+	}
+	return n
+}
+
+// charges returns what the session's dirty entries hold of the budget. Caller holds mu.
+func (s *session[V]) charges() int64 {
+	n := int64(s.main.charge)
+	if s.x != nil {
+		for _, d := range s.x.dirty {
+			n += int64(d.charge)
+		}
+	}
+	return n
+}
+
+// change does ch. Caller holds mu, has the room, and has the session queued.
+func (db *DB[V]) change(s *session[V], ch *change[V]) {
+	s.ver++
+	if ch.ending {
+		db.end(s)
+		s.deleted = ch.del
+	}
+	if ch.expire {
+		s.head = true
+		db.expirer.arm(s, sessionKey, store.Time(s.expires.Load()), ch.expires)
+		s.expires.Store(int64(ch.expires))
+	}
+	for _, w := range ch.writes {
+		db.set(s, w)
+	}
+	if db.sieve != nil {
+		s.visited.Store(true)
+	}
+}
+
+// set gives an entry its new cell. Caller holds mu, and has the room.
+func (db *DB[V]) set(s *session[V], w write[V]) {
+	e := s.at(w.key)
+	if s.x != nil && s.x.loads != nil {
+		delete(s.x.loads, w.key) // what it finds is older than this
+	}
+	if w.cell.expires != 0 {
+		var was store.Time
+		if c := e.cell.Load(); c != nil {
+			was = c.expires
+		}
+		db.expirer.arm(s, entryKey(w.key), was, w.cell.expires)
+	} // else the old cell need not be touched: it is not in the cache
+	e.cell.Store(w.cell)
+	if w.cell == db.absent && !e.stored {
+		// Made and deleted between two flushes: nothing is to be written.
+		e.charge, e.dirty = 0, false
+		if w.key != "" && s.complete {
+			delete(s.x.rest, w.key)
+		}
+		return
+	}
+	e.charge = w.cost
+	s.mark(w.key, e)
+}
+
+// mark makes an entry dirty. Caller holds mu, and has the session queued.
+func (s *session[V]) mark(key string, e *entry[V]) {
+	e.dirty = true
+	if key != "" && !e.listed {
+		e.listed = true
+		s.x.dirty = append(s.x.dirty, keyed[V]{key, e})
+	}
+}
+
+// end empties the session: all its entries go, in memory at once and in the store with
+// the next flush. Caller holds mu, and accounts for the charges.
+func (db *DB[V]) end(s *session[V]) {
+	s.main.cell.Store(db.absent)
+	s.main.charge, s.main.dirty, s.main.stored = 0, false, false
+	if s.x != nil {
+		for _, d := range s.x.dirty {
+			d.charge, d.dirty = 0, false
+		}
+		s.x.rest, s.x.dirty, s.x.loads, s.x.aliases = nil, nil, nil, nil
+	}
+	if s.ver > 1 { // else it is the beginning of the first life
+		s.more().life++ // what is in flight is not merged back
+	}
+	s.expires.Store(0)
+	s.complete, s.wipe, s.head = true, true, true
+}

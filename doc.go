@@ -1,0 +1,83 @@
+// Package kvstore keeps the live sessions of a program in memory and makes them survive
+// the machine.
+//
+// A session is whatever has state for a while: a phone call, a cart, a game, a device
+// link, an agent run. The program reads and writes its sessions in memory, at the speed of a map. Behind the map a
+// write-behind buffer keeps what has changed, and flushes only the latest value of each key, a moment
+// later, to a store: an embedded file (package store/bolt), or any database that
+// implements [github.com/seed-6f1f505d/kvstore/store.Store]. When the machine dies its sessions are still in the store.
+// Another node that is asked about one adopts it, in one round trip, and loads its
+// entries as they are touched. From that moment the store refuses every late write of the old owner.
+//
+//	st, err := bolt.Open("calls.db", nil)
+//	db, err := kvstore.Open[Call](ctx, st, kvstore.Options{Node: "a", Addr: "10.0.0.1:5060"})
+//	defer db.Close(ctx)
+//
+//	err = db.Put(ctx, id, call)      // in memory now, in the store within 100 ms
+//	call, err := db.Get(ctx, id)     // from memory
+//
+//	s, err := db.Adopt(ctx, id)      // an event for a session that this node does not know
+//
+// # Words
+//
+// A session belongs to one node at a time, its owner. An owner's tenure has a number, the
+// epoch; its flushes have numbers, seq. The pair (epoch, seq) orders all states that a session
+// ever had in the store. A session is resident on its owner, in memory; without a living owner it is
+// non-resident. It holds entries, named by keys; the empty key names its main entry, which is all that
+// DB.Get and DB.Put deal with. An entry that has changed is dirty until it is stored; the age of the
+// oldest dirty entry is the lag: what would be lost if the process died now.
+//
+// # Values
+//
+// A value is immutable once it is put. The DB hands out the very value that was put, to
+// all who read it, and encodes it when it is flushed, once for all the changes of a flush window. So do not change what a
+// value points to: put a new value, or use [Session.Update]. [Options].DetectMutation
+// finds those who forget.
+//
+// # The write path
+//
+// A change of a session, whichever it is, is one commit (commit.go), under the session's own lock. It puts
+// the new values in place, and queues the session if it was clean. Nothing else
+// happens at that moment. The queue is a lane's (buffer.go); every session belongs to one
+// of a few lanes. When the oldest change in it is [Options].MaxDelay old, or someone waits in Sync, the
+// lane flushes (flush.go): it takes the dirty entries of each queued session, between two of its
+// transactions, encodes them under no lock, and hands all to the store in a batch. The store answers for
+// each session (settle.go): applied, and what did not change since is clean; no answer, and
+// it is merged back under what is newer, and sent again, for ever, with backoff; fenced, and the session leaves
+// memory; rejected, and the entry to blame is handed over, alone.
+//
+//	Put, Update ──commit.go──▶ session ──buffer.go──▶ lane ──flush.go──▶ Store.Apply ──settle.go──▶ clean
+//
+// What is dirty is bounded in bytes (budget.go). At the bound a write waits, fails, or writes
+// through, as [Options].Overflow says. Nothing is dropped to make room.
+//
+// # Adoption
+//
+// Each node says in the store that it lives, by a lease (lease.go). [DB.Adopt] claims a
+// session (adopt.go): the store raises its epoch, in one atomic step, unless its owner's lease runs, and returns
+// the entries asked for; the others are loaded when they are touched (load.go), once each. If the owner is alive
+// Adopt returns its address in an [OwnedError]; [DB.Steal] takes the session all the same. Leases
+// are hints, and nothing is wrong if they are: the store compares the epoch in every write, in the
+// step that writes, and refuses what comes from an epoch that is over. The former owner learns it from its
+// next flush: the session leaves its memory whole, and [Hooks].Lost gets what was unsaved.
+//
+//	Adopt ──adopt.go──▶ Store.Claim: epoch+1 ──▶ resident ──load.go──▶ entries, as they are touched
+//	                        │
+//	the old owner's flush ──┴──▶ fenced ──settle.go, adopt.go──▶ Hooks.Lost, Hooks.Fenced
+//
+// [DB.AdoptOrphans] takes this node's share of a dead node's sessions in the background (orphans.go, ring.go).
+// [DB.Release] and [DB.Drain] hand sessions over without waiting for any lease (sync.go).
+//
+// # What is promised
+//
+//   - One owner: at most one tenure can change a session's stored state, and the store itself sees to it.
+//   - Whole transactions: who adopts a session finds the state after some whole Update, never half of one.
+//   - No silent loss: what is not stored is in memory and retried, or was handed to Hooks.Lost with its value.
+//   - Bounded loss: with a healthy store the lag is at most MaxDelay and one flush. [DB.Health] tells it always.
+//   - Durable on demand: [Session.Sync] and [DB.Flush] return when everything before them is stored.
+//
+// # Errors
+//
+// Kinds are sentinels, for errors.Is; [OwnedError], [FencedError], [RejectedError] and [UnsavedError] carry
+// data, for errors.As. An error of the store is returned wrapped.
+package kvstore

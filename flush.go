@@ -1,0 +1,273 @@
+package kvstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// This file is one flush: collect what changed, under each session's lock; encode
+// it, under none; Apply; settle each session by its result.
+
+// batch holds the buffers of one flush. They are used again: Apply keeps nothing of them.
+type batch[V any] struct {
+	flights []flight[V]
+	items   []item[V]
+	changes []store.Change
+	sent    []int // changes[i] is of flights[sent[i]]
+	puts    []store.Entry
+	deletes []string
+	arena   []byte // the encoded values
+}
+
+// flight is one session's part of a batch.
+type flight[V any] struct {
+	s      *session[V]
+	items  []item[V]
+	ver    uint64 // the session's changes up to here are stored, if it is
+	upto   uint64 // it has entries of changes up to here; above ver if it is a part, by probing
+	since  int64
+	life   uint32
+	change store.Change // without Puts and Deletes until finish
+	puts   int          // how many of the batch's are its own
+	head   bool         // the header changed: its charge is held here
+	void   bool         // there is nothing to tell the store
+
+	deletes int
+}
+
+// item is a dirty entry that was taken.
+type item[V any] struct {
+	key    string
+	e      *entry[V]
+	cell   *cell[V]
+	charge int32 // held here until the store has answered
+	stored bool  // the store may have had the key before
+	err    error // it cannot be encoded
+}
+
+// Encoded bytes after which a batch is full, whatever its number of sessions.
+const batchBytes = 4 << 20
+
+// flush sends one batch of what is ready.
+func (l *lane[V]) flush(ctx context.Context) {
+	db, b := l.db, &l.batch
+	b.reset()
+	now, taken, suspect := db.now(), 0, false
+	for taken < len(l.ready) && len(b.flights) < l.limit && len(b.arena) < batchBytes {
+		s := l.ready[taken]
+		s.mu.Lock()
+		alone := s.fails > 0
+		if alone && s.x != nil && s.x.due > now { // it changed, and came by the queue
+			l.retry = append(l.retry, delayed[V]{s, s.x.due, s.since})
+			s.mu.Unlock()
+			l.ready[taken] = nil
+			taken++
+			continue
+		}
+		if alone && len(b.flights) > 0 {
+			s.mu.Unlock()
+			break // it failed before: in a batch of its own, it harms nobody
+		}
+		ok := b.collect(db, s)
+		s.mu.Unlock()
+		l.ready[taken] = nil
+		taken++
+		if ok {
+			b.encode(db, &b.flights[len(b.flights)-1])
+		}
+		if suspect = alone; alone {
+			break
+		}
+	}
+	l.ready = l.ready[taken:]
+	defer l.settled()
+
+	puts, deletes := b.puts, b.deletes
+	for i := range b.flights {
+		f := &b.flights[i]
+		puts, deletes = f.finish(puts, deletes)
+		if f.changes() {
+			b.sent = append(b.sent, i)
+			b.changes = append(b.changes, f.change)
+		} else { // there is nothing left to write
+			l.settle(f, store.Result{Outcome: store.Applied}, false)
+		}
+	}
+	if len(b.changes) == 0 {
+		return
+	}
+	l.mu.Lock()
+	l.aloft = b.flights
+	l.mu.Unlock()
+	results, err := db.apply(ctx, b.changes)
+	l.mu.Lock()
+	l.aloft = nil
+	abandoned := l.abandoned
+	l.mu.Unlock()
+	if abandoned {
+		return
+	}
+	if err != nil {
+		results = make([]store.Result, len(b.changes))
+		for i := range results {
+			results[i].Err = err
+		}
+	}
+	answered := slices.ContainsFunc(results, func(r store.Result) bool { return r.Outcome != store.Undecided })
+	switch {
+	case answered:
+		l.succeeded()
+	case !suspect: // a suspect waits for itself, and proves nothing
+		l.failed(len(b.changes))
+	}
+	// One session failed while the store answers others: it is to blame itself.
+	alone := answered || suspect || len(b.changes) == 1 && l.fails <= outage
+	for i, r := range results {
+		l.settle(&b.flights[b.sent[i]], r, alone)
+	}
+	if db.sieve != nil {
+		db.sieve.shrink(db, nil)
+	}
+}
+
+// apply calls the store, and turns whatever it does into results or an error.
+func (db *DB[V]) apply(ctx context.Context, changes []store.Change) (rs []store.Result, err error) {
+	ctx, cancel := context.WithTimeout(ctx, db.opt.StoreTimeout)
+	defer cancel()
+	start := db.now()
+	rs, err = db.store.Apply(ctx, changes)
+	if err == nil && len(rs) != len(changes) {
+		err = fmt.Errorf("kvstore: the store returned %d results for %d changes", len(rs), len(changes))
+	}
+	db.heard(err)
+	if err != nil {
+		db.count.retries.Add(1)
+		db.log.Warn("kvstore: flush failed, to be repeated", "sessions", len(changes), "error", err)
+		return nil, err
+	}
+	db.count.flushes.Add(1)
+	db.count.flushTime.Add(db.now() - start)
+	return rs, nil
+}
+
+func (b *batch[V]) reset() {
+	clear(b.flights)
+	clear(b.items)
+	clear(b.changes)
+	clear(b.puts)
+	clear(b.deletes)
+	b.flights, b.items, b.changes, b.sent = b.flights[:0], b.items[:0], b.changes[:0], b.sent[:0]
+	b.puts, b.deletes = b.puts[:0], b.deletes[:0]
+	if cap(b.arena) > 2*batchBytes {
+		b.arena = nil
+	}
+	b.arena = b.arena[:0]
+}
+
+// collect takes what is dirty in s, between two of its transactions. It reports false if there is
+// nothing to take. Caller holds s.mu.
+func (b *batch[V]) collect(db *DB[V], s *session[V]) bool {
+	s.queued = false
+	since := s.since
+	s.since = 0
+	if s.state != live {
+		return false
+	}
+	f := flight[V]{s: s, ver: s.ver, upto: s.ver, since: since, life: s.life(), head: s.head}
+	first := len(b.items)
+	if s.main.dirty {
+		b.take(db, "", &s.main)
+	}
+	whole := true
+	if x := s.x; x != nil {
+		n := 0
+		for ; n < len(x.dirty) && !(s.probing && len(b.items) > first); n++ {
+			d := x.dirty[n]
+			d.listed = false
+			if d.dirty {
+				b.take(db, d.key, d.entry)
+			}
+		}
+		left := copy(x.dirty, x.dirty[n:])
+		clear(x.dirty[left:])
+		x.dirty = x.dirty[:left]
+		whole = left == 0
+	}
+	if whole {
+		s.probing, s.head = false, false
+	} else {
+		f.ver, f.head = s.saved, false // the header goes with the last part
+	}
+	f.items = b.items[first:len(b.items):len(b.items)]
+
+	// The number is assigned under the lock under which the changes were made: no flush
+	// with a lower one can hold a newer value. It counts for the whole DB, so that a session
+	// that is deleted, leaves, and is created again goes on above its tombstone.
+	seq := db.seq.Add(1)
+	s.flying = true
+	if s.deleted && s.creating && !s.blind {
+		f.void = true // made and deleted before the store heard of it
+	} else {
+		s.tomb = s.tomb || s.deleted
+	}
+	f.change = store.Change{
+		Session: s.id, Owner: db.self, Epoch: s.epoch, Seq: seq,
+		Create: s.creating || s.tomb, Wipe: s.wipe, Delete: s.deleted, Release: s.release && whole,
+		Expires: store.Time(s.expires.Load()),
+	}
+	if s.x != nil {
+		f.change.Aliases, f.change.Schema = s.x.aliases, s.x.schema
+	}
+	s.wipe = false
+	b.flights = append(b.flights, f)
+	return true
+}
+
+// take moves a dirty entry into the batch. Caller holds the session's mu.
+func (b *batch[V]) take(db *DB[V], key string, e *entry[V]) {
+	b.items = append(b.items, item[V]{key: key, e: e, cell: e.cell.Load(), charge: e.charge, stored: e.stored})
+	e.dirty, e.charge, e.stored = false, 0, true
+}
+
+// encode makes the bytes of a flight's items. No lock is held.
+func (b *batch[V]) encode(db *DB[V], f *flight[V]) {
+	for i := range f.items {
+		it := &f.items[i]
+		if it.cell == db.absent {
+			b.deletes = append(b.deletes, it.key)
+			f.deletes++
+			continue
+		}
+		start := len(b.arena)
+		b.arena, it.err = encode(db.opt.Codec, b.arena, &it.cell.val)
+		value := b.arena[start:len(b.arena):len(b.arena)]
+		if it.err == nil && len(value) > db.opt.MaxValue {
+			it.err = fmt.Errorf("%w: %d bytes encoded, Options.MaxValue is %d", ErrTooLarge, len(value), db.opt.MaxValue)
+		}
+		if it.err != nil {
+			b.arena = b.arena[:start]
+			continue
+		}
+		if db.opt.DetectMutation {
+			db.checkSum(f.s.id, it.key, it.cell, value)
+		}
+		b.puts = append(b.puts, store.Entry{Key: it.key, Value: value, Expires: it.cell.expires})
+		f.puts++
+	}
+}
+
+// finish gives a flight its entries, the first of those that are left, and returns the others'.
+func (f *flight[V]) finish(puts []store.Entry, deletes []string) ([]store.Entry, []string) {
+	f.change.Puts = puts[:f.puts:f.puts]
+	f.change.Deletes = deletes[:f.deletes:f.deletes]
+	return puts[f.puts:], deletes[f.deletes:]
+}
+
+// changes reports whether the store has anything to do for the flight.
+func (f *flight[V]) changes() bool {
+	c := &f.change
+	return !f.void && (f.head || c.Create || c.Wipe || c.Delete || len(c.Puts) > 0 || len(c.Deletes) > 0)
+}

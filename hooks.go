@@ -1,0 +1,147 @@
+package kvstore
+
+import (
+	"sync"
+	"time"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// Hooks tell the application what no call could return. All run one after the other, in the
+// order of what happened, on one goroutine of the DB's own, under no lock: a slow hook
+// delays other hooks and Close, nothing else. A hook may call every method of the
+// DB except Close. A panic is caught, logged and counted in Stats.HookPanics.
+type Hooks struct {
+	// Lost hands over what will not be stored by this node, with its values: after a fence, a
+	// rejection, or a Close that could not finish. It is called once for each such
+	// change; what it does not report is in memory or stored.
+	Lost func(Lost)
+
+	// Fenced tells that a session left memory because its ownership is over, whether or not
+	// anything was unsaved (that comes to Lost, first).
+	Fenced func(FencedError)
+
+	// Health tells that Health().OK() or its problems have changed.
+	Health func(Health)
+}
+
+// Lost is what Hooks.Lost is given.
+type Lost struct {
+	Session string
+	Epoch   uint64
+	Cause   error // a *FencedError, a *RejectedError, or matches ErrClosed
+
+	// Entries are the unsaved ones. It may be empty: then the session's creation, deletion or
+	// expiry was all that was unsaved.
+	Entries []LostEntry
+
+	Created bool // the session itself was never stored by this node, as far as it knows
+	Deleted bool // an unsaved Delete of the session
+
+	head bool // the header had unsaved changes
+}
+
+// LostEntry is an entry that was not stored.
+type LostEntry struct {
+	Key     string
+	Value   any       // a V; nil if Deleted
+	Deleted bool      // the unsaved change was a delete
+	Expires time.Time // zero: never
+}
+
+// notifier runs the hooks. Its queue has no bound of its own: it holds only what the
+// bounded buffer held before.
+type notifier struct {
+	mu    sync.Mutex
+	queue []func()
+	wake  chan struct{} // capacity 1
+	done  chan struct{}
+	ended bool
+	panic func(v any)
+}
+
+func newNotifier(onPanic func(any)) *notifier {
+	n := &notifier{wake: make(chan struct{}, 1), done: make(chan struct{}), panic: onPanic}
+	go n.run()
+	return n
+}
+
+// post queues f. After close nothing is run any more.
+func (n *notifier) post(f func()) {
+	n.mu.Lock()
+	n.queue = append(n.queue, f)
+	n.mu.Unlock()
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// close returns when all that was posted has run. Called once.
+func (n *notifier) close() {
+	n.mu.Lock()
+	n.ended = true
+	n.mu.Unlock()
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+	<-n.done
+}
+
+func (n *notifier) run() {
+	defer close(n.done)
+	for {
+		n.mu.Lock()
+		queue, ended := n.queue, n.ended
+		n.queue = nil
+		n.mu.Unlock()
+		for _, f := range queue {
+			n.call(f)
+		}
+		if len(queue) > 0 {
+			continue
+		}
+		if ended {
+			return
+		}
+		<-n.wake
+	}
+}
+
+func (n *notifier) call(f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			n.panic(v)
+		}
+	}()
+	f()
+}
+
+// lost counts what is not going to be stored and hands it over. The session's mu may be held.
+func (db *DB[V]) lost(l Lost) {
+	db.count.lost.Add(int64(len(l.Entries)))
+	db.laneOf(l.Session).blame(l.Cause)
+	db.notes.post(func() {
+		db.log.Warn("kvstore: not stored", "session", l.Session, "epoch", l.Epoch, "entries", len(l.Entries), "cause", l.Cause)
+		if f := db.opt.Hooks.Lost; f != nil {
+			f(l)
+		}
+	})
+}
+
+// fenced likewise.
+func (db *DB[V]) fenced(e *FencedError) {
+	db.count.fenced.Add(1)
+	if f := db.opt.Hooks.Fenced; f != nil {
+		db.notes.post(func() { f(*e) })
+	}
+}
+
+// lostEntry describes the unsaved cell c of key.
+func (db *DB[V]) lostEntry(key string, c *cell[V]) LostEntry {
+	if c == db.absent {
+		return LostEntry{Key: key, Deleted: true}
+	}
+	return LostEntry{Key: key, Value: c.val, Expires: store.Time(c.expires).Std()}
+}

@@ -1,0 +1,367 @@
+package kvstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/puzpuzpuz/xsync/v4"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// DB is the in-memory database of one process: a map of sessions, each owned by this
+// node, and behind it a store. All methods may be called concurrently.
+//
+// Values are immutable once they are put. The DB hands out the value that was put, shares it
+// with whoever reads, and encodes it later. Do not change what a value points to;
+// put a new value. (Options.DetectMutation finds those who do.)
+type DB[V any] struct {
+	store store.Store
+	opt   Options
+	self  store.Owner
+	log   *slog.Logger
+
+	// sessions is the map. xsync's costs a reader no lock and the garbage collector
+	// little; bench compares it.
+	sessions *xsync.Map[string, *session[V]]
+	stripes  [64]stripe[V]
+	absent   *cell[V]     // stands for "known not to exist"
+	size     func(*V) int // of a value in memory
+	isNil    func(*V) bool
+	exact    bool // size is the exact length of a string or []byte
+
+	lanes   []*lane[V]
+	budget  budget
+	sieve   *sieve[V] // nil without Options.MaxResident
+	expirer expirer[V]
+	lease   lease
+	notes   *notifier
+	count   counters
+	seq     atomic.Uint64 // of the last change handed to the store
+	floor   atomic.Uint64 // the highest epoch of a session that left memory: a creation goes above it
+	astray  atomic.Bool   // a claim had no answer: the store may have given us a session that is not here
+
+	start    time.Time // now counts from here, monotonically
+	slow     atomic.Bool
+	closing  atomic.Bool  // no new changes
+	draining atomic.Bool  // no new sessions
+	sealed   atomic.Int32 // and if not 0, no reloads of evicted ones
+	demand   atomic.Int64 // calls of the application that wait for the store to bring a session
+	closed   closed
+
+	ctx      context.Context // of all calls to the store that no caller waits for
+	cancel   context.CancelFunc
+	stopping chan struct{} // closed when closing is set
+
+	tasks struct {
+		mu   sync.Mutex
+		over bool // no new tasks
+		wg   sync.WaitGroup
+	}
+}
+
+// Session is a handle on a session that this node owns. It may be used concurrently, and kept:
+// after the session has been fenced, released or deleted its methods say so. All keys,
+// the empty one included, may hold up to 1024 arbitrary bytes; "/" separates levels.
+type Session[V any] struct {
+	db  *DB[V]
+	cur atomic.Pointer[session[V]]
+}
+
+// Open opens a database on st. It takes part in the store's leases from now on, so it asks
+// the store; ctx bounds only that. The caller closes st, after Close. Several DBs may use one
+// st: each is a node of its own.
+func Open[V any](ctx context.Context, st store.Store, o Options) (*DB[V], error) {
+	t := reflect.TypeFor[V]()
+	o, err := o.resolve(t)
+	if err != nil {
+		return nil, err
+	}
+	if st == nil {
+		return nil, fmt.Errorf("%w: the store is nil", ErrInvalid)
+	}
+	db := &DB[V]{
+		store: st, opt: o,
+		self:     store.Owner{Node: o.Node, Incarnation: store.NewIncarnation()},
+		sessions: xsync.NewMap[string, *session[V]](),
+		absent:   new(cell[V]),
+		size:     sizerOf[V](),
+		isNil:    nilTest[V](t),
+		exact:    t.Kind() == reflect.String || t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8,
+		start:    time.Now(),
+		stopping: make(chan struct{}),
+	}
+	if db.self.Node == "" {
+		db.self.Node = "node-" + db.self.Incarnation.String()[:8]
+	}
+	db.closed.done = make(chan struct{})
+	db.log = o.Logger.With("node", db.self.Node)
+	db.budget.max = o.MaxBuffer
+	db.expirer.wake = make(chan struct{}, 1)
+	db.slow.Store(o.Strict)
+	for i := range db.stripes {
+		db.stripes[i].calls = make(map[string]*call[V])
+	}
+	if o.MaxResident > 0 {
+		db.sieve = &sieve[V]{max: o.MaxResident}
+	}
+	if err := db.join(ctx); err != nil {
+		return nil, err
+	}
+
+	db.ctx, db.cancel = context.WithCancel(context.Background())
+	db.notes = newNotifier(func(v any) {
+		db.count.hookPanics.Add(1)
+		db.log.Error("kvstore: a hook panicked", "panic", v)
+	})
+	for range o.Flushers {
+		l := &lane[V]{db: db, wake: make(chan struct{}, 1), limit: o.MaxBatch}
+		db.lanes = append(db.lanes, l)
+		db.closed.lanes.Go(func() { l.run(db.ctx) })
+	}
+	db.spawn(func(context.Context) { db.expire() })
+	db.spawn(db.keepAlive)
+	return db, nil
+}
+
+// spawn runs f on a goroutine that Close ends, by ctx, and joins. It reports false after Close.
+func (db *DB[V]) spawn(f func(ctx context.Context)) bool {
+	db.tasks.mu.Lock()
+	defer db.tasks.mu.Unlock()
+	if db.tasks.over {
+		return false
+	}
+	db.tasks.wg.Go(func() { f(db.ctx) })
+	return true
+}
+
+// now returns the nanoseconds since Open, by the monotonic clock; never 0.
+func (db *DB[V]) now() int64 { return int64(time.Since(db.start)) + 1 }
+
+func (db *DB[V]) stripe(id string) *stripe[V] {
+	return &db.stripes[xxhash.Sum64String(id)>>32%uint64(len(db.stripes))]
+}
+
+// Get returns the main entry of a session that this node owns. If the session is resident
+// and so is the entry, it takes no lock and does no I/O.
+//
+//   - ErrNotResident: the node does not own it, so far; Adopt asks the store.
+//   - ErrNotFound: it does, and there is no main entry, or the session was deleted here or has expired.
+//   - ErrSuspended, ErrClosed, or an error of the store, if it had to be asked.
+func (db *DB[V]) Get(ctx context.Context, id string) (V, error) {
+	if s, ok := db.sessions.Load(id); ok && !db.slow.Load() {
+		if v, ok := db.glance(s); ok {
+			return v, nil
+		}
+	}
+	return db.get(ctx, id)
+}
+
+// glance returns the main entry if nothing needs to be looked at but itself.
+func (db *DB[V]) glance(s *session[V]) (v V, ok bool) {
+	c := s.main.cell.Load()
+	if c == nil || c == db.absent || c.expires != 0 || s.expires.Load() != 0 {
+		return v, false
+	}
+	if db.sieve != nil && !s.visited.Load() {
+		s.visited.Store(true)
+	}
+	return c.val, true
+}
+
+func (db *DB[V]) get(ctx context.Context, id string) (v V, err error) {
+	for {
+		s, err := db.resident(ctx, id)
+		if err != nil {
+			return v, err
+		}
+		c, err := db.read(ctx, s, "")
+		if db.retry(s, err) {
+			continue
+		}
+		if err != nil {
+			return v, err
+		}
+		return c.val, nil
+	}
+}
+
+// resident returns the session if this node owns it, asking the store only where it may have been evicted.
+func (db *DB[V]) resident(ctx context.Context, id string) (*session[V], error) {
+	if db.closing.Load() {
+		return nil, ErrClosed
+	}
+	if s, ok := db.sessions.Load(id); ok {
+		return s, nil
+	}
+	if db.sieve == nil {
+		if err := checkID(id); err != nil {
+			return nil, err
+		}
+		return nil, sessionError(id, ErrNotResident)
+	}
+	return db.want(ctx, id, reload, nil)
+}
+
+// retry reports whether an operation of the DB on s must look the session up again, because it left
+// before anything was done.
+func (db *DB[V]) retry(s *session[V], err error) bool {
+	var made *unstoredError
+	if err == nil || !s.dead.Load() || errors.As(err, &made) {
+		return false
+	}
+	db.out(s)
+	return true
+}
+
+// read returns an entry's cell, or ErrNotFound. It serves if serving is allowed.
+func (db *DB[V]) read(ctx context.Context, s *session[V], key string) (*cell[V], error) {
+	if err := db.serve(ctx, s); err != nil {
+		return nil, err
+	}
+	c, err := db.fetch(ctx, s, key, nil)
+	if err != nil {
+		return nil, err
+	}
+	if db.sieve != nil {
+		s.visited.Store(true)
+	}
+	if c == db.absent || c.expires.Past(time.Now()) {
+		return nil, keyError(s.id, key, ErrNotFound)
+	}
+	return c, nil
+}
+
+// Put sets the main entry of a session: in memory at once, in the store within
+// Options.MaxDelay. A session that is not resident is adopted, or created if there is
+// none, for which the store is asked once. It waits while the buffer is full, if
+// Options.Overflow says so.
+//
+//   - ErrOwned: the session lives on another node.
+//   - ErrFull, or the context's error: there was no room. ErrTooLarge, ErrInvalid: bad v or id.
+func (db *DB[V]) Put(ctx context.Context, id string, v V) error {
+	c, err := db.newCell(id, "", v, time.Time{})
+	if err != nil {
+		return err
+	}
+	for {
+		s, ok := db.sessions.Load(id)
+		if !ok {
+			if s, err = db.want(ctx, id, adoptOrCreate, nil); err != nil {
+				return err
+			}
+		}
+		w := [1]write[V]{{cell: c}}
+		err := db.write(ctx, s, &change[V]{writes: w[:], revive: true})
+		if !db.retry(s, err) {
+			return err
+		}
+	}
+}
+
+// write serves a change if serving is allowed.
+func (db *DB[V]) write(ctx context.Context, s *session[V], ch *change[V]) error {
+	if err := db.serve(ctx, s); err != nil {
+		return err
+	}
+	return db.commit(ctx, s, ch)
+}
+
+// Delete deletes a session, all its entries with it. What remains in the store is its last epoch. A
+// session that is not resident is adopted first. To delete what does not exist is no error.
+func (db *DB[V]) Delete(ctx context.Context, id string) error {
+	for {
+		s, err := db.want(ctx, id, adopt, nil)
+		if err == nil {
+			err = db.write(ctx, s, &change[V]{del: true})
+			if db.retry(s, err) {
+				continue
+			}
+		}
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		return err
+	}
+}
+
+// Create makes a new session, without asking the store: its first flush does that. If another
+// node was first, the session leaves memory again and Hooks.Lost gets what was put into it. Where that
+// matters use AdoptOrCreate. A flush may come between Create and the first change: who adopts the session
+// must know what one without entries means. It waits while the buffer is full, like Put.
+//
+//   - ErrExists: this node has the session, or is just adopting it.
+func (db *DB[V]) Create(ctx context.Context, id string) (*Session[V], error) {
+	if err := db.inTime(); err != nil {
+		return nil, err
+	}
+	s, err := db.create(ctx, id)
+	return db.handle(s, err)
+}
+
+// Adopt makes this node the owner of a stored session that no living node owns, and returns it. Its
+// entries are loaded when they are touched; those of the named keys, and the main
+// entry, come in the same round trip. If the session is resident, no I/O is done.
+//
+//   - ErrNotFound: there is no such session.
+//   - *OwnedError: its owner is alive; send the event there.
+//   - Any other error: the store did not answer. Ask again.
+//
+// Of any number of nodes that adopt a session at once, one succeeds.
+func (db *DB[V]) Adopt(ctx context.Context, id string, keys ...string) (*Session[V], error) {
+	return db.take(ctx, id, adopt, keys)
+}
+
+// AdoptOrCreate is Adopt, and creates the session in the same round trip if there is none. A new
+// session is stored when it returns, and has no entries.
+func (db *DB[V]) AdoptOrCreate(ctx context.Context, id string, keys ...string) (*Session[V], error) {
+	return db.take(ctx, id, adoptOrCreate, keys)
+}
+
+// Steal is Adopt, and takes the session from an owner that is alive, too. It asks the store even if the session
+// is resident. The store refuses whatever that owner has not stored yet; its Hooks.Lost gets it.
+func (db *DB[V]) Steal(ctx context.Context, id string, keys ...string) (*Session[V], error) {
+	return db.take(ctx, id, steal, keys)
+}
+
+func (db *DB[V]) take(ctx context.Context, id string, how how, keys []string) (*Session[V], error) {
+	if err := db.inTime(); err != nil {
+		return nil, err
+	}
+	s, err := db.want(ctx, id, how, keys)
+	return db.handle(s, err)
+}
+
+func (db *DB[V]) handle(s *session[V], err error) (*Session[V], error) {
+	if err != nil {
+		return nil, err
+	}
+	h := &Session[V]{db: db}
+	h.cur.Store(s)
+	return h, nil
+}
+
+// Session returns a handle on a session that this node owns, as Get finds it.
+func (db *DB[V]) Session(ctx context.Context, id string) (*Session[V], error) {
+	for {
+		s, err := db.resident(ctx, id)
+		if err == nil {
+			if err = db.serve(ctx, s); err == nil {
+				s.mu.Lock()
+				err = s.usable()
+				s.mu.Unlock()
+			}
+			if db.retry(s, err) {
+				continue
+			}
+		}
+		return db.handle(s, err)
+	}
+}

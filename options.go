@@ -1,0 +1,191 @@
+package kvstore
+
+import (
+	"fmt"
+	"log/slog"
+	"reflect"
+	"time"
+)
+
+// Options configures a DB. The zero value works. Options are validated once, by
+// Open, whose error names the field; changing them afterwards has no effect.
+type Options struct {
+	// Node is this process's name, for people and for the ring: stable across
+	// restarts. Empty: a random name.
+	Node string
+
+	// Addr is where other nodes send the events of sessions that live here. It is
+	// passed on in OwnedError and not used otherwise. Empty: none.
+	Addr string
+
+	// Weight is this node's share when survivors divide a dead node's
+	// sessions, relative to theirs. Zero: 1. At most 1000.
+	Weight int
+
+	// Mode says when a write returns. Zero: WriteBehind.
+	Mode Mode
+
+	// MaxDelay is how long a change may wait in memory before it is handed to the store,
+	// counted from the first unsaved change. With a healthy store
+	//
+	//	lag ≤ MaxDelay + one flush
+	//
+	// where a flush is all that its lane has to write at the time. A store that is slower than that, so that a flush
+	// takes longer than MaxDelay, has the next one wait for it: lag ≤ two flushes.
+	//
+	// It is also the window within which changes of one key coalesce. Zero:
+	// 100 ms. From 1 ms to 1 h.
+	MaxDelay time.Duration
+
+	// MaxBuffer bounds what is not stored yet, in bytes: keys, values as they lie in memory (see
+	// Sizer), and 64 bytes for each. Zero: 64 MiB. At least 4 KiB.
+	MaxBuffer int64
+
+	// Overflow says what a write does when the buffer is full. Zero: Block.
+	Overflow Overflow
+
+	// MaxResident is the number of sessions to keep in memory. Above it clean
+	// sessions are evicted, the least useful first (SIEVE); they stay owned and load
+	// again on touch. Sessions with unsaved changes are never evicted, so the
+	// number may be exceeded for a while. Zero: no limit.
+	MaxResident int
+
+	// MaxValue is the largest encoded value in bytes. A larger one is refused: at once where V is
+	// a string or []byte, else when it is encoded, through Hooks.Lost. Zero: 512 KiB.
+	MaxValue int
+
+	// Lease is how long this node counts as alive after its last sign of life. Others
+	// may adopt its sessions when it is over. It is renewed three times as often. Zero:
+	// 3 s. From 10 ms to 1 h.
+	Lease time.Duration
+
+	// Strict makes every operation fail with ErrSuspended from shortly before the lease ends
+	// until it is renewed, and checks each session's ownership before it is
+	// served again. Without it a node that is cut off serves what it has in memory until
+	// the store fences it.
+	Strict bool
+
+	// StoreTimeout bounds one call to the store. What timed out is repeated. Zero: 5 s.
+	StoreTimeout time.Duration
+
+	// RetryMin and RetryMax bound the waits between attempts to flush: the n-th is random between
+	// 0 and min(RetryMax, RetryMin·2ⁿ). There is no last attempt. Zero: 20 ms and 2 s.
+	RetryMin, RetryMax time.Duration
+
+	// LagAlarm is the lag from which Health is not OK. Zero: 10 × MaxDelay, at least 1 s.
+	LagAlarm time.Duration
+
+	// MaxBatch is the number of sessions in one call to the store. Zero: 1024.
+	MaxBatch int
+
+	// Flushers is the number of goroutines that encode and flush. A session always belongs to
+	// the same one. Zero: 4. At most 64.
+	Flushers int
+
+	// Codec encodes values. Nil: Msgpack.
+	Codec Codec
+
+	// DetectMutation encodes each value when it is put, too, and compares when it is
+	// flushed: a value that was changed in place after it was put is logged and
+	// counted in Stats.Mutated. For tests: it makes a Put many times slower.
+	DetectMutation bool
+
+	// Hooks are told of what cannot be returned from a call.
+	Hooks Hooks
+
+	// Logger gets what an operator should know. Nil: nothing is logged.
+	Logger *slog.Logger
+}
+
+// Mode says when a write returns.
+type Mode uint8
+
+const (
+	WriteBehind  Mode = iota // when it is in memory; it is stored within MaxDelay
+	WriteThrough             // when it is stored
+)
+
+// Overflow says what a write does when the buffer is full.
+type Overflow uint8
+
+const (
+	Block   Overflow = iota // wait for room until the caller's context is over
+	Reject                  // fail at once with ErrFull
+	Through                 // wait for room, and then until this write is stored
+)
+
+// resolve returns o with its defaults filled in, or an error that names a field.
+func (o Options) resolve(v reflect.Type) (Options, error) {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	num := func(n *int, v int) {
+		if *n == 0 {
+			*n = v
+		}
+	}
+	num(&o.Weight, 1)
+	def(&o.MaxDelay, 100*time.Millisecond)
+	if o.MaxBuffer == 0 {
+		o.MaxBuffer = 64 << 20
+	}
+	num(&o.MaxValue, 512<<10)
+	def(&o.Lease, 3*time.Second)
+	def(&o.StoreTimeout, 5*time.Second)
+	def(&o.RetryMin, 20*time.Millisecond)
+	def(&o.RetryMax, max(2*time.Second, o.RetryMin))
+	def(&o.LagAlarm, max(10*o.MaxDelay, time.Second))
+	num(&o.MaxBatch, 1024)
+	num(&o.Flushers, 4)
+	if o.Codec == nil {
+		o.Codec = Msgpack{}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+
+	bad := func(field string, value any, want string) (Options, error) {
+		return o, fmt.Errorf("%w: Options.%s is %v: %s", ErrInvalid, field, value, want)
+	}
+	switch {
+	case len(o.Node) > 255:
+		return bad("Node", fmt.Sprintf("%.32q…", o.Node), "at most 255 bytes")
+	case len(o.Addr) > 1024:
+		return bad("Addr", fmt.Sprintf("%.32q…", o.Addr), "at most 1024 bytes")
+	case o.Weight < 1 || o.Weight > 1000:
+		return bad("Weight", o.Weight, "from 1 to 1000")
+	case o.Mode > WriteThrough:
+		return bad("Mode", o.Mode, "WriteBehind or WriteThrough")
+	case o.MaxDelay < time.Millisecond || o.MaxDelay > time.Hour:
+		return bad("MaxDelay", o.MaxDelay, "from 1ms to 1h")
+	case o.MaxBuffer < 4<<10:
+		return bad("MaxBuffer", o.MaxBuffer, "at least 4096 bytes")
+	case o.Overflow > Through:
+		return bad("Overflow", o.Overflow, "Block, Reject or Through")
+	case o.MaxResident < 0:
+		return bad("MaxResident", o.MaxResident, "0 for no limit, or more")
+	case o.MaxValue < 1:
+		return bad("MaxValue", o.MaxValue, "at least 1 byte")
+	case o.Lease < 10*time.Millisecond || o.Lease > time.Hour:
+		return bad("Lease", o.Lease, "from 10ms to 1h")
+	case o.StoreTimeout < time.Millisecond:
+		return bad("StoreTimeout", o.StoreTimeout, "at least 1ms")
+	case o.RetryMin < time.Millisecond:
+		return bad("RetryMin", o.RetryMin, "at least 1ms")
+	case o.RetryMax < o.RetryMin:
+		return bad("RetryMax", o.RetryMax, "at least RetryMin")
+	case o.LagAlarm < o.MaxDelay:
+		return bad("LagAlarm", o.LagAlarm, "at least MaxDelay")
+	case o.MaxBatch < 1:
+		return bad("MaxBatch", o.MaxBatch, "at least 1")
+	case o.Flushers < 1 || o.Flushers > 64:
+		return bad("Flushers", o.Flushers, "from 1 to 64")
+	}
+	switch v.Kind() {
+	case reflect.Func, reflect.Chan, reflect.UnsafePointer:
+		return o, fmt.Errorf("%w: values of type %s cannot be stored", ErrInvalid, v)
+	}
+	return o, nil
+}

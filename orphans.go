@@ -1,0 +1,224 @@
+package kvstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// Takeover configures AdoptOrphans.
+type Takeover struct {
+	// Rate is the most sessions adopted in a second. Zero: 1000. It keeps the store free
+	// for the events that cannot wait.
+	Rate int
+
+	// All takes other survivors' shares, too.
+	All bool
+
+	// Progress, if not nil, is called after each session, on one of a few goroutines, one call at a time.
+	Progress func(Orphans)
+}
+
+// Orphans is what AdoptOrphans has done so far.
+type Orphans struct {
+	Seen    int // sessions in the store that no living node owns
+	Adopted int // by this call
+	Here    int // adopted meanwhile by an event of this node
+	Others  int // of other survivors' shares, or adopted by them meanwhile
+	Gone    int // deleted or expired meanwhile
+}
+
+// takers is the number of background adoptions at a time: few, so that demand finds the store free.
+const takers = 4
+
+// AdoptOrphans adopts the stored sessions that no living node owns: those of nodes that died, this one's own of
+// before a restart, and released ones. Of these it takes this node's share: by the Ring of all living
+// nodes, so that the survivors divide them without asking each other. Entries are loaded when they are touched.
+//
+// It works in the background of demand: it is limited in rate, and stands back while Adopt or
+// Get wait for the store. It makes one pass. Called again, it goes on where it was, since what
+// it has adopted is no orphan any more; an error tells that the pass was not complete.
+func (db *DB[V]) AdoptOrphans(ctx context.Context, t Takeover) (Orphans, error) {
+	if t.Rate < 0 {
+		return Orphans{}, fmt.Errorf("%w: Takeover.Rate is %d: 0 for 1000, or more", ErrInvalid, t.Rate)
+	}
+	if t.Rate == 0 {
+		t.Rate = 1000
+	}
+	if err := db.inTime(); err != nil {
+		return Orphans{}, err
+	}
+	ring, alive, err := db.survivors(ctx)
+	if err != nil {
+		return Orphans{}, err
+	}
+	p := &pass[V]{db: db, t: t, every: time.Second / time.Duration(t.Rate)}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	unhook := context.AfterFunc(db.ctx, func() { stop(ErrClosed) })
+	defer unhook()
+
+	ids := make(chan string)
+	var wg sync.WaitGroup
+	for range takers {
+		wg.Go(func() {
+			for id := range ids {
+				if err := p.take(ctx, id); err != nil {
+					stop(err)
+				}
+			}
+		})
+	}
+	err = db.walkOrphans(ctx, alive, func(h store.Header) {
+		mine := t.All || h.Owner == db.self || ring.Owner(h.Session) == db.self.Node
+		p.note(func(o *Orphans) {
+			o.Seen++
+			if !mine {
+				o.Others++
+			}
+		})
+		if mine {
+			select {
+			case ids <- h.Session:
+			case <-ctx.Done():
+			}
+		}
+	})
+	close(ids)
+	wg.Wait()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		err = fmt.Errorf("kvstore: the pass over the orphans is not complete: %w", err)
+	}
+	return p.done, err
+}
+
+// survivors returns the ring of the nodes whose leases run, and who they are.
+func (db *DB[V]) survivors(ctx context.Context) (*Ring, map[store.Incarnation]bool, error) {
+	nodes, err := db.store.Nodes(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("kvstore: the store does not list its nodes: %w", err)
+	}
+	weights := map[string]int{db.self.Node: db.opt.Weight}
+	alive := map[store.Incarnation]bool{db.self.Incarnation: true}
+	for _, n := range nodes {
+		if n.Lease > 0 {
+			alive[n.Incarnation] = true
+			weights[n.Name] = max(n.Weight, 1)
+		}
+	}
+	members := make([]Member, 0, len(weights))
+	for name, w := range weights {
+		members = append(members, Member{Name: name, Weight: w})
+	}
+	ring, err := NewRing(members...)
+	return ring, alive, err
+}
+
+// walkOrphans calls f for every session that nobody alive owns, or that this node was given by a
+// claim whose answer was lost: nobody else can adopt it.
+func (db *DB[V]) walkOrphans(ctx context.Context, alive map[store.Incarnation]bool, f func(store.Header)) error {
+	var damaged []error
+	for h, err := range db.store.Sessions(ctx, store.Query{}) {
+		var c *store.CorruptError
+		switch {
+		case errors.As(err, &c):
+			damaged = append(damaged, err) // the walk goes on
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case h.Expires.Past(time.Now()):
+		case h.Released || !alive[h.Owner.Incarnation] || h.Owner.Incarnation == db.self.Incarnation && db.strayed(h.Session):
+			f(h)
+		}
+	}
+	return errors.Join(damaged...)
+}
+
+// strayed reports whether a session that is ours in the store never came into memory. Where sessions are evicted
+// this cannot be told, and makes no difference: whoever asks for it finds it.
+func (db *DB[V]) strayed(id string) bool {
+	_, here := db.sessions.Load(id)
+	return !here && db.sieve == nil && db.astray.Load()
+}
+
+// pass is one call of AdoptOrphans.
+type pass[V any] struct {
+	db    *DB[V]
+	t     Takeover
+	every time.Duration
+	next  atomic.Int64 // when the next adoption may begin (DB.now)
+
+	mu   sync.Mutex
+	done Orphans
+}
+
+func (p *pass[V]) note(f func(*Orphans)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(&p.done)
+	if p.t.Progress != nil {
+		p.t.Progress(p.done)
+	}
+}
+
+// take adopts one orphan, when it is its turn.
+func (p *pass[V]) take(ctx context.Context, id string) error {
+	if _, ok := p.db.sessions.Load(id); ok {
+		p.note(func(o *Orphans) { o.Here++ })
+		return nil
+	}
+	if err := p.turn(ctx); err != nil {
+		return err
+	}
+	_, err := p.db.bring(ctx, id, adopt, nil)
+	switch {
+	case err == nil:
+		p.note(func(o *Orphans) { o.Adopted++ })
+	case errors.Is(err, ErrNotFound):
+		p.note(func(o *Orphans) { o.Gone++ })
+	case errors.Is(err, ErrOwned), errors.Is(err, ErrReleased):
+		p.note(func(o *Orphans) { o.Others++ })
+	default:
+		return err
+	}
+	return nil
+}
+
+// turn waits until the rate allows another adoption and no event waits for the store, for
+// at most 50 ms: under constant demand it goes on slowly rather than not at all.
+func (p *pass[V]) turn(ctx context.Context) error {
+	now := p.db.now()
+	var at int64
+	for {
+		last := p.next.Load()
+		at = max(last, now)
+		if p.next.CompareAndSwap(last, at+int64(p.every)) {
+			break
+		}
+	}
+	wait := time.Duration(at - now)
+	for yielded := time.Duration(0); ; yielded += time.Millisecond {
+		if wait > 0 {
+			timer := time.NewTimer(wait)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				timer.Stop()
+				return ctx.Err()
+			}
+		}
+		if p.db.demand.Load() == 0 || yielded >= 50*time.Millisecond {
+			return ctx.Err()
+		}
+		wait = time.Millisecond
+	}
+}

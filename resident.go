@@ -1,0 +1,247 @@
+package kvstore
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/puzpuzpuz/xsync/v4"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// cell is one version of an entry's value. It is never changed once it is published, so
+// that a reader needs no lock, and a pointer to it names the version.
+type cell[V any] struct {
+	val     V
+	expires store.Time
+}
+
+// entry is a key's place in a resident session. Its cell is
+//
+//	nil          not in memory: ask the store
+//	db.absent    known not to exist
+//	else         the value
+//
+// The other fields are guarded by the session's mu.
+type entry[V any] struct {
+	cell   atomic.Pointer[cell[V]]
+	charge int32 // bytes of the budget held for the dirty cell; 0 unless dirty
+	dirty  bool  // changed since the last flush took it
+	listed bool  // in extra.dirty; if dirty, it is
+	stored bool  // the store may have this key
+}
+
+// session is a session in memory. What a read touches comes first, in one cache line; what few sessions
+// need is in extra: a session of one entry takes 128 bytes.
+//
+// Locks, in the order in which they are taken: stripe.mu, session.mu, lane.mu. The sieve's, the
+// expirer's and the notifier's are last, and nothing is taken under them. None is held
+// across a call to the store, a channel, a codec or a function of the application.
+type session[V any] struct {
+	id      string
+	main    entry[V]     // the entry of the empty key
+	expires atomic.Int64 // store.Time; written under mu
+
+	mu    sync.Mutex
+	epoch uint64
+	x     *extra[V]
+
+	// ver counts the changes; those up to saved are stored, superseded or were handed over.
+	//
+	//	saved ≤ ver;  clean ⇔ saved = ver
+	ver, saved uint64
+
+	since int64     // when the oldest change not yet taken by a flush was made (DB.now); 0 unless queued
+	place *place[V] // in the sieve; nil if not in it; under its lock
+
+	verified atomic.Uint32 // the lease's gen in which the store last confirmed the ownership
+	visited  atomic.Bool   // read or written since the sieve's hand passed
+	dead     atomic.Bool   // state is not live
+
+	state    state
+	fails    uint8 // attempts in a row that failed for this session alone
+	complete bool  // every key the store has is in memory: an unknown key does not exist
+	creating bool  // made here, and no flush is acknowledged yet
+	blind    bool  // creating, and some attempt had no answer: it may have been applied
+	tomb     bool  // the store may have our tombstone: the next change must create again
+	head     bool  // the header changed: creation, deletion, expiry, release
+	wipe     bool  // the entries on record are of a deleted life: they go first
+	deleted  bool  // deleted here; not there for anyone, until revived or departed
+	release  bool  // being handed over: takes no changes
+	queued   bool  // waiting in its lane for a flush; true if anything is to be flushed and not in flight
+	flying   bool  // in a batch that the store has not answered
+	probing  bool  // the store rejected it and did not say which entry: flush them one by one
+}
+
+type state uint8
+
+const (
+	live state = iota
+	evicted
+	departed // released, fenced, deleted or closed; gone says why
+)
+
+// extra holds what a session of one clean entry does without.
+type extra[V any] struct {
+	rest    map[string]*entry[V]
+	dirty   []keyed[V]          // entries of rest that may be dirty, in the order of change
+	loads   map[string]*load[V] // under way; a change of the key takes it out
+	waiters []waiter
+	aliases []string // of the header, kept as found
+	schema  uint32   // likewise
+	gone    error    // why state is departed
+
+	due int64 // if fails > 0: not to be tried again before (DB.now), however often it changes
+
+	life      uint32 // counts the deletions here: a flush of a former life is not merged back
+	forgotten uint32 // counts the values that were handed over: a load before it is out of date
+}
+
+type keyed[V any] struct {
+	key string
+	*entry[V]
+}
+
+func (s *session[V]) more() *extra[V] {
+	if s.x == nil {
+		s.x = new(extra[V])
+	}
+	return s.x
+}
+
+func (s *session[V]) life() uint32 {
+	if s.x == nil {
+		return 0
+	}
+	return s.x.life
+}
+
+// less gives up the extra if nothing is in it any more. Caller holds mu.
+func (s *session[V]) less() {
+	if x := s.x; x != nil && len(x.rest)+len(x.dirty)+len(x.loads)+len(x.waiters)+len(x.aliases) == 0 &&
+		x.schema == 0 && x.gone == nil && x.life == 0 && x.forgotten == 0 && x.due == 0 {
+		s.x = nil
+	}
+}
+
+// lookup returns the key's place, nil if it has none. Caller holds mu.
+func (s *session[V]) lookup(key string) *entry[V] {
+	if key == "" {
+		return &s.main
+	}
+	if s.x == nil {
+		return nil
+	}
+	return s.x.rest[key]
+}
+
+// at returns the key's place, and makes one if need be. Caller holds mu.
+func (s *session[V]) at(key string) *entry[V] {
+	if e := s.lookup(key); e != nil {
+		return e
+	}
+	x := s.more()
+	if x.rest == nil {
+		x.rest = make(map[string]*entry[V])
+	}
+	e := &entry[V]{stored: !s.complete}
+	x.rest[key] = e
+	return e
+}
+
+// version returns what a reader of key sees now: the cell, or absent; nil if
+// it must be loaded. Caller holds mu.
+func (s *session[V]) version(key string, absent *cell[V]) *cell[V] {
+	if e := s.lookup(key); e != nil {
+		return e.cell.Load()
+	}
+	if s.complete {
+		return absent
+	}
+	return nil
+}
+
+// clean reports whether nothing of the session is unsaved or under way. Caller holds mu.
+func (s *session[V]) clean() bool {
+	return s.saved == s.ver && !s.queued && !s.flying && !s.head &&
+		(s.x == nil || len(s.x.waiters) == 0 && len(s.x.loads) == 0)
+}
+
+// gone returns why a session that left memory is no longer here. Caller holds mu.
+func (s *session[V]) gone() error {
+	if s.x != nil && s.x.gone != nil {
+		return s.x.gone
+	}
+	return sessionError(s.id, ErrNotResident)
+}
+
+// errEvicted sends its receiver to look the session up again. It is never
+// returned to the application.
+var errEvicted = fmt.Errorf("%w: evicted", ErrNotResident)
+
+// usable returns why the session cannot be used: it left, is deleted or has expired. Caller holds mu.
+func (s *session[V]) usable() error {
+	switch {
+	case s.state == evicted:
+		return errEvicted
+	case s.state == departed:
+		return s.gone()
+	case s.deleted:
+		return sessionError(s.id, ErrNotFound)
+	case s.expired():
+		return sessionError(s.id, ErrNotFound)
+	}
+	return nil
+}
+
+func (s *session[V]) expired() bool {
+	t := s.expires.Load()
+	return t != 0 && store.Time(t).Past(time.Now())
+}
+
+// leave takes everything out of the session's memory, in the given state. Caller
+// holds mu, and has seen to what is unsaved; after it, out must be called without mu.
+func (s *session[V]) leave(st state, why error) {
+	s.state = st
+	s.dead.Store(true)
+	s.main.cell.Store(nil)
+	x := s.x
+	s.x = nil
+	if x != nil {
+		for _, w := range x.waiters {
+			w.finish(why)
+		}
+	}
+	if why != nil {
+		s.more().gone = why
+	}
+	if x != nil && x.life > 0 {
+		s.more().life = x.life
+	}
+}
+
+// depart is leave of a session whose tenure here is over. Caller holds mu.
+func (db *DB[V]) depart(s *session[V], why error) {
+	for {
+		floor := db.floor.Load()
+		if s.epoch <= floor || db.floor.CompareAndSwap(floor, s.epoch) {
+			break
+		}
+	}
+	s.leave(departed, why)
+}
+
+// out removes a session that has left from the map, so that it can come in again. Caller holds no lock.
+func (db *DB[V]) out(s *session[V]) {
+	db.sessions.Compute(s.id, func(cur *session[V], ok bool) (*session[V], xsync.ComputeOp) {
+		if ok && cur == s {
+			return nil, xsync.DeleteOp
+		}
+		return cur, xsync.CancelOp
+	})
+	if db.sieve != nil {
+		db.sieve.remove(s)
+	}
+}

@@ -1,0 +1,215 @@
+package kvstore
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// ID returns the session's ID.
+func (h *Session[V]) ID() string { return h.cur.Load().id }
+
+// Epoch returns the number of this node's tenure. It may still rise once after an
+// optimistic Create, until that is stored.
+func (h *Session[V]) Epoch() uint64 {
+	s := h.cur.Load()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.epoch
+}
+
+// Lag returns how long the oldest change of the session has waited to be stored; 0 if all is
+// stored. For what is in flight it is an upper bound.
+func (h *Session[V]) Lag() time.Duration {
+	s := h.cur.Load()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	since := s.since
+	if s.flying {
+		since = h.db.lane(s).held.Load()
+	}
+	if since == 0 {
+		return 0
+	}
+	return time.Duration(h.db.now() - since)
+}
+
+// do runs op on the resident session. An evicted one is loaded again, and must be of the same tenure.
+func (h *Session[V]) do(ctx context.Context, op func(s *session[V]) error) error {
+	for {
+		s := h.cur.Load()
+		if h.db.closing.Load() {
+			return ErrClosed
+		}
+		err := op(s)
+		if !errors.Is(err, errEvicted) {
+			return err
+		}
+		h.db.out(s)
+		n, err := h.db.resident(ctx, s.id)
+		if err != nil {
+			return err
+		}
+		n.mu.Lock()
+		old, epoch := s.epoch, n.epoch // s is dead: its epoch does not change
+		n.mu.Unlock()
+		if epoch != old {
+			return &FencedError{Session: s.id, Epoch: old, By: store.Header{Session: s.id, Epoch: epoch, Owner: h.db.self}}
+		}
+		h.cur.CompareAndSwap(s, n)
+	}
+}
+
+// Get returns an entry, loading it if it is not in memory.
+//
+//   - ErrNotFound: there is no such entry, or the session was deleted or has expired.
+//   - ErrFenced, ErrReleased: the session is no longer here.
+func (h *Session[V]) Get(ctx context.Context, key string) (v V, err error) {
+	s := h.cur.Load()
+	if key == "" && !h.db.slow.Load() {
+		if v, ok := h.db.glance(s); ok {
+			return v, nil
+		}
+	}
+	if err := checkKey(s.id, key); err != nil {
+		return v, err
+	}
+	err = h.do(ctx, func(s *session[V]) error {
+		c, err := h.db.read(ctx, s, key)
+		if err == nil {
+			v = c.val
+		}
+		return err
+	})
+	return v, err
+}
+
+// Put sets an entry, in memory at once and in the store within Options.MaxDelay. The entry
+// does not expire by itself any more, if it did.
+func (h *Session[V]) Put(ctx context.Context, key string, v V) error {
+	return h.PutUntil(ctx, key, v, time.Time{})
+}
+
+// PutUntil sets an entry that is gone from the time at on; zero is never. To extend
+// it, put it again.
+func (h *Session[V]) PutUntil(ctx context.Context, key string, v V, at time.Time) error {
+	c, err := h.db.newCell(h.ID(), key, v, at)
+	if err != nil {
+		return err
+	}
+	w := [1]write[V]{{key: key, cell: c}}
+	return h.do(ctx, func(s *session[V]) error {
+		return h.db.write(ctx, s, &change[V]{writes: w[:]})
+	})
+}
+
+// Delete deletes an entry. To delete one that does not exist is no error.
+func (h *Session[V]) Delete(ctx context.Context, key string) error {
+	if err := checkKey(h.ID(), key); err != nil {
+		return err
+	}
+	w := [1]write[V]{{key: key, cell: h.db.absent}}
+	return h.do(ctx, func(s *session[V]) error {
+		return h.db.write(ctx, s, &change[V]{writes: w[:]})
+	})
+}
+
+// Expire sets the time from which the session is gone, with all its entries; zero is
+// never. It is a change like any other. After its time it cannot be extended.
+func (h *Session[V]) Expire(ctx context.Context, at time.Time) error {
+	return h.do(ctx, func(s *session[V]) error {
+		return h.db.write(ctx, s, &change[V]{expire: true, expires: store.TimeOf(at)})
+	})
+}
+
+// Expires returns the time that Expire set; zero is never.
+func (h *Session[V]) Expires() time.Time {
+	return store.Time(h.cur.Load().expires.Load()).Std()
+}
+
+// All returns the session's entries in the order of their keys, as they are at one moment, after loading
+// those that are not in memory.
+func (h *Session[V]) All(ctx context.Context) (iter.Seq2[string, V], error) {
+	cells := map[string]*cell[V]{}
+	err := h.do(ctx, func(s *session[V]) error {
+		if err := h.db.serve(ctx, s); err != nil {
+			return err
+		}
+		for {
+			err := h.db.loadAll(ctx, s)
+			if err == nil {
+				var missing []string
+				if missing, err = s.collectAll(cells, h.db.absent); err == nil && len(missing) == 0 {
+					return nil
+				}
+				for _, k := range missing {
+					if _, err := h.db.fetch(ctx, s, k, nil); err != nil {
+						return err
+					}
+				}
+			}
+			if err != nil && !errors.Is(err, errConflict) {
+				return err
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func(yield func(string, V) bool) {
+		for _, k := range slices.Sorted(maps.Keys(cells)) {
+			if !yield(k, cells[k].val) {
+				return
+			}
+		}
+	}, nil
+}
+
+// collectAll fills cells with the entries of a complete session. It returns the keys
+// of those that left memory since it was loaded.
+func (s *session[V]) collectAll(cells map[string]*cell[V], absent *cell[V]) (missing []string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	clear(cells)
+	add := func(key string, e *entry[V]) {
+		switch c := e.cell.Load(); {
+		case c == nil:
+			missing = append(missing, key)
+		case c != absent && !c.expires.Past(now):
+			cells[key] = c
+		}
+	}
+	add("", &s.main)
+	if s.x != nil {
+		for k, e := range s.x.rest {
+			add(k, e)
+		}
+	}
+	return missing, nil
+}
+
+// Sync returns when everything that was written to the session before the call is
+// stored. All who wait at the time share one round trip.
+//
+//   - ErrRejected, ErrFenced: it will not be; Hooks.Lost has it.
+//   - The context's error: it is not known yet; it stays in the buffer.
+func (h *Session[V]) Sync(ctx context.Context) error {
+	return h.do(ctx, func(s *session[V]) error {
+		s.mu.Lock()
+		ver, state := s.ver, s.state
+		s.mu.Unlock()
+		if state == evicted {
+			return errEvicted // what was written since is elsewhere
+		}
+		return h.db.sync(ctx, s, ver)
+	})
+}

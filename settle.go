@@ -1,0 +1,215 @@
+package kvstore
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// This file brings a session up to date with the store's answer to its flush.
+//
+//	applied, already   clean, where nothing changed since
+//	undecided          merged back under what is newer, and sent again
+//	fenced             the session leaves memory whole (adopt.go)
+//	rejected           the entries to blame are handed over, the rest is sent again
+
+// settle settles one flight. alone tells that a failure is this session's own
+// and not that of the batch or of the store. It runs on the lane's goroutine.
+func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
+	db, s := l.db, f.s
+	s.mu.Lock()
+	s.flying = false
+	if s.state != live {
+		// It was fenced in mid-flight: what the store has not taken now, it never will.
+		why := s.gone()
+		s.mu.Unlock()
+		db.discard(f, r, why)
+		return
+	}
+
+	stored := r.Outcome == store.Applied || r.Outcome == store.Already
+	var bad []string // keys to be handed over
+	var why error
+	for i := range f.items {
+		if it := &f.items[i]; it.err != nil {
+			bad, why = append(bad, it.key), it.err
+		}
+	}
+	switch r.Outcome {
+	case store.Undecided:
+		s.blind = s.blind || s.creating
+	case store.Fenced:
+		switch {
+		case f.change.Delete && !r.Header.Exists():
+			stored = true // it is gone, as it should be
+		case s.reborn(r.Header):
+		default:
+			s.mu.Unlock()
+			db.expel(s, f, &FencedError{Session: s.id, Epoch: f.change.Epoch, By: r.Header})
+			return
+		}
+	case store.Rejected:
+		blamed := f.blamed(r)
+		if blamed == nil {
+			s.mu.Unlock()
+			db.expel(s, f, &RejectedError{Session: s.id, Err: r.Err})
+			return
+		}
+		if why = r.Err; len(blamed) == len(f.items) && len(blamed) > 1 && len(r.Keys) == 0 {
+			s.probing = true // one of them: find out which
+		} else {
+			bad = append(bad, blamed...)
+		}
+	}
+
+	free, merged, lost := db.land(f, stored, bad)
+	if f.head && !stored && !s.head {
+		s.head = true // and keeps the charge
+	} else if f.head {
+		free += headCost(s.id)
+	}
+	leaves := false
+	if stored {
+		db.tally(f)
+		s.saved = max(s.saved, f.ver)
+		if s.fails > 0 {
+			s.fails, s.x.due = 0, 0
+		}
+		if !f.void {
+			s.creating, s.blind = false, false
+			s.tomb = s.tomb && f.change.Delete
+		}
+		done := s.saved == s.ver
+		leaves = done && (s.deleted || s.release && f.change.Release)
+		if f.change.Release && !s.release {
+			db.headAgain(s) // the hand-over was given up before this answer: take it back
+		}
+	} else {
+		s.wipe = s.wipe || f.change.Wipe && f.life == s.life()
+	}
+	switch {
+	case leaves:
+	case !stored && (merged || s.queued || s.head || s.wipe || s.creating || s.tomb), s.x != nil && len(s.x.dirty) > 0 && !s.queued:
+		if s.since == 0 || f.since < s.since {
+			s.since = f.since
+		}
+		l.again(s, alone && r.Outcome == store.Undecided)
+	case !stored && !s.queued:
+		s.saved = max(s.saved, f.ver) // all of it was handed over
+	}
+
+	var rejected error
+	if len(lost) > 0 {
+		rejected = &RejectedError{Session: s.id, Keys: bad, Err: why}
+		db.lost(Lost{Session: s.id, Epoch: s.epoch, Cause: rejected, Entries: lost})
+	}
+	db.budget.release(free)
+	s.wake(f.upto, rejected)
+	s.less()
+	if leaves {
+		kind := ErrReleased
+		if s.deleted {
+			kind = ErrNotFound
+		}
+		db.depart(s, sessionError(s.id, kind))
+	}
+	s.mu.Unlock()
+	if leaves {
+		db.out(s)
+	}
+}
+
+// land puts a flight's items where they belong after the answer: clean, if they did not
+// change meanwhile; back under what is newer; or out of memory, if they are bad. It
+// returns the bytes to be released and what is lost. Caller holds the session's mu.
+func (db *DB[V]) land(f *flight[V], stored bool, bad []string) (free int64, merged bool, lost []LostEntry) {
+	s := f.s
+	for i := range f.items {
+		it := &f.items[i]
+		newer := it.e.dirty || f.life != s.life()
+		isBad := slices.Contains(bad, it.key)
+		if newer || isBad || stored {
+			free += int64(it.charge)
+		}
+		switch {
+		case newer:
+		case isBad:
+			lost = append(lost, db.lostEntry(it.key, it.cell))
+			// The next read finds what the store has: it may be an older value.
+			it.e.stored = it.stored
+			s.more().forgotten++
+			if it.e.cell.Store(nil); !it.stored || f.change.Wipe {
+				it.e.cell.Store(db.absent)
+			}
+		case !stored:
+			it.e.charge = it.charge
+			s.mark(it.key, it.e)
+			merged = true
+		case it.cell == db.absent:
+			it.e.stored = false
+			if it.key != "" && s.complete {
+				delete(s.x.rest, it.key)
+			}
+		}
+	}
+	return free, merged, lost
+}
+
+// blamed returns the keys that a rejection may be about, all if the store names none; nil if it is
+// about the session itself.
+func (f *flight[V]) blamed(r store.Result) (keys []string) {
+	var damaged *store.CorruptError
+	if errors.As(r.Err, &damaged) && damaged.Header {
+		return nil
+	}
+	for i := range f.items {
+		if k := f.items[i].key; len(r.Keys) == 0 || slices.Contains(r.Keys, k) {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// reborn decides what becomes of an optimistic creation that was refused because of a former life, which ended at
+// h's epoch: it may be proposed again, above it, if the store has refused every attempt so
+// far. After an attempt without an answer it may not: that one may have been applied, and
+// have been adopted and ended by others, and what is gone must not come back. Caller holds mu.
+func (s *session[V]) reborn(h store.Header) bool {
+	if !s.creating || s.blind || !h.Gone(time.Now()) || h.Epoch < s.epoch {
+		return false
+	}
+	s.epoch = h.Epoch + 1
+	return true
+}
+
+// headAgain has the header written again. Caller holds mu.
+func (db *DB[V]) headAgain(s *session[V]) {
+	s.ver++
+	if !s.head {
+		s.head = true
+		db.budget.force(headCost(s.id))
+	}
+	if !s.queued {
+		db.lane(s).push(s, db.now())
+	}
+}
+
+// tally counts what was stored. Caller holds the session's mu.
+func (db *DB[V]) tally(f *flight[V]) {
+	if f.ver > f.s.saved {
+		db.count.changes.Add(int64(f.ver - f.s.saved))
+	}
+	if f.void {
+		return
+	}
+	db.count.stored.Add(1)
+	db.count.puts.Add(int64(len(f.change.Puts)))
+	db.count.deletes.Add(int64(len(f.change.Deletes)))
+	n := 0
+	for i := range f.change.Puts {
+		n += len(f.change.Puts[i].Value)
+	}
+	db.count.bytes.Add(int64(n))
+}

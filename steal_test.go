@@ -1,0 +1,95 @@
+package kvstore_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-6f1f505d/kvstore"
+	"github.com/seed-6f1f505d/kvstore/store/memory"
+	"github.com/seed-6f1f505d/kvstore/store/storetest"
+)
+
+// A node that was robbed and does not know it yet steals the session back: it must get what is stored, and
+// not the copy that it still has.
+func TestStealFromOneWhoStole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, st := context.Background(), memory.New()
+		open := func(node string) *kvstore.DB[string] {
+			db, err := kvstore.Open[string](ctx, st, kvstore.Options{Node: node})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return db
+		}
+		a, b := open("a"), open("b")
+		if err := a.Put(ctx, "s", "a's"); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Flush(ctx); err != nil {
+			t.Fatal(err)
+		}
+		stolen, err := b.Steal(ctx, "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stolen.Put(ctx, "", "b's"); err != nil {
+			t.Fatal(err)
+		}
+		if err := stolen.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+		back, err := a.Steal(ctx, "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, err := back.Get(ctx, ""); v != "b's" || err != nil {
+			t.Errorf("the session stolen back has %q, %v, want b's", v, err)
+		}
+		if e := back.Epoch(); e != stolen.Epoch()+1 {
+			t.Errorf("its epoch is %d, want one more than %d", e, stolen.Epoch())
+		}
+		for _, db := range []*kvstore.DB[string]{a, b} {
+			if err := db.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// A check of the ownership that began before an optimistic creation was proposed again, above the
+// tombstone of a former life, and ends after it, must not take the session for somebody else's.
+func TestVerifiedWhileReborn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, st := context.Background(), memory.New()
+		ok := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		former, err := kvstore.Open[string](ctx, st, kvstore.Options{})
+		ok(err)
+		ok(former.Put(ctx, "s", "former"))
+		ok(former.Delete(ctx, "s"))
+		ok(former.Close(ctx))
+
+		faults := storetest.NewFaults(st)
+		faults.Inject(storetest.Every(storetest.Fault{Delay: time.Second}, storetest.Load))
+		db, err := kvstore.Open[string](ctx, faults, kvstore.Options{})
+		ok(err)
+		s, err := db.Create(ctx, "s")
+		ok(err)
+		ok(s.Put(ctx, "", "new"))
+		_, err = db.Steal(ctx, "s") // asks, and the answer takes longer than the flush
+		ok(err)
+		if n := db.Stats().Fenced; n != 0 {
+			t.Errorf("%d sessions were taken away by nobody", n)
+		}
+		if v, err := s.Get(ctx, ""); v != "new" || err != nil {
+			t.Errorf("the session has %q, %v", v, err)
+		}
+		ok(db.Close(ctx))
+	})
+}

@@ -1,0 +1,390 @@
+package kvstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// This file waits for the store: Sync, Flush, and the hand-overs Release and Drain.
+
+// barrier is passed when everything that it counts is answered.
+type barrier struct {
+	left atomic.Int64
+	done chan struct{} // closed when left is 0
+	once sync.Once
+	err  error // the first failure; read after done
+}
+
+func newBarrier() *barrier {
+	b := &barrier{done: make(chan struct{})}
+	b.left.Store(1) // its maker's own
+	return b
+}
+
+// waiter waits for a session's changes up to ver.
+type waiter struct {
+	ver uint64
+	b   *barrier
+}
+
+func (w waiter) finish(err error) { w.b.finish(err) }
+
+// finish answers one of what the barrier counts. It never blocks.
+func (b *barrier) finish(err error) {
+	b.fail(err)
+	if b.left.Add(-1) == 0 {
+		close(b.done)
+	}
+}
+
+// fail notes the first error that is not nil.
+func (b *barrier) fail(err error) {
+	if err != nil {
+		b.once.Do(func() { b.err = err })
+	}
+}
+
+func (b *barrier) wait(ctx context.Context) error {
+	select {
+	case <-b.done:
+		return b.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// join has the barrier wait for the session's changes up to ver. Caller holds mu.
+func (s *session[V]) join(b *barrier, ver uint64) {
+	if s.saved >= ver {
+		return
+	}
+	b.left.Add(1)
+	if s.state != live {
+		b.finish(s.gone())
+		return
+	}
+	x := s.more()
+	x.waiters = append(x.waiters, waiter{ver, b})
+}
+
+// wake answers those who wait for changes that are stored now, or, if something up to ver
+// was rejected, for that. Caller holds mu.
+func (s *session[V]) wake(ver uint64, rejected error) {
+	if s.x == nil || len(s.x.waiters) == 0 {
+		return
+	}
+	kept := s.x.waiters[:0]
+	for _, w := range s.x.waiters {
+		switch {
+		case rejected != nil && w.ver <= ver:
+			w.finish(rejected)
+		case w.ver <= s.saved:
+			w.finish(nil)
+		default:
+			kept = append(kept, w)
+		}
+	}
+	clear(s.x.waiters[len(kept):])
+	s.x.waiters = kept
+}
+
+// sync waits until the session's changes up to ver are stored.
+func (db *DB[V]) sync(ctx context.Context, s *session[V], ver uint64) error {
+	b := newBarrier()
+	s.mu.Lock()
+	s.join(b, ver)
+	waits := b.left.Load() > 1
+	s.mu.Unlock()
+	if !waits {
+		b.finish(nil)
+		return b.wait(ctx)
+	}
+	db.lane(s).kick()
+	b.finish(nil)
+	if err := b.wait(ctx); err != nil {
+		return &unstoredError{s.id, err}
+	}
+	return nil
+}
+
+// unstoredError is of a change that was made, but is not known to be stored. To make it again
+// would be wrong: it is in memory, or was handed over.
+type unstoredError struct {
+	session string
+	err     error
+}
+
+func (e *unstoredError) Error() string {
+	return fmt.Sprintf("kvstore: session %q: not known to be stored: %v", e.session, e.err)
+}
+
+func (e *unstoredError) Unwrap() error { return e.err }
+
+// Flush returns when everything that was written to the DB before the call is stored. Its error is the first
+// reason for which something was handed over instead while it waited, or the context's.
+func (db *DB[V]) Flush(ctx context.Context) error {
+	if db.closing.Load() {
+		return ErrClosed
+	}
+	b := newBarrier()
+	now := db.now()
+	for _, l := range db.lanes {
+		l.watch(b, now)
+	}
+	b.finish(nil)
+	if err := b.wait(ctx); err != nil {
+		return fmt.Errorf("kvstore: flush: %w", err)
+	}
+	return nil
+}
+
+// watcher waits until all that changed in a lane up to a time is stored. No session is touched for it.
+type watcher struct {
+	upto int64
+	b    *barrier
+}
+
+// watch has the barrier wait for the lane's changes up to now.
+func (l *lane[V]) watch(b *barrier, now int64) {
+	l.mu.Lock()
+	switch t := l.eldest(); {
+	case t == 0 || t > now:
+	case l.ended:
+		b.fail(ErrClosed)
+	default:
+		b.left.Add(1)
+		l.watchers = append(l.watchers, watcher{now, b})
+		l.kicked = len(l.queue) > 0
+	}
+	l.mu.Unlock()
+	l.rouse()
+}
+
+// report answers the watchers for whom all is stored.
+func (l *lane[V]) report() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.watchers) == 0 {
+		return
+	}
+	t := l.eldest()
+	l.watchers = slices.DeleteFunc(l.watchers, func(w watcher) bool {
+		done := t == 0 || t > w.upto
+		if done {
+			w.b.finish(nil)
+		}
+		return done
+	})
+}
+
+// blame tells the watchers that something was handed over.
+func (l *lane[V]) blame(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, w := range l.watchers {
+		w.b.fail(err)
+	}
+}
+
+// end answers all watchers, when the lane has stopped.
+func (l *lane[V]) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	t := l.eldest()
+	for _, w := range l.watchers {
+		if t != 0 && t <= w.upto {
+			w.b.fail(ErrClosed)
+		}
+		w.b.finish(nil)
+	}
+	l.watchers = nil
+}
+
+// Release hands a session over: it flushes what is unsaved and gives the ownership up in the
+// same step, so that any node can adopt it at once. From the call on the session takes no changes here,
+// and after it the session is not resident. If ctx is over first, the session stays here, as it was.
+func (db *DB[V]) Release(ctx context.Context, id string) error {
+	for {
+		s, err := db.resident(ctx, id)
+		if err != nil {
+			return err
+		}
+		b := newBarrier()
+		if err := db.handOver(s, b); err != nil {
+			if db.retry(s, err) {
+				continue
+			}
+			return err
+		}
+		b.finish(nil)
+		db.lane(s).kick()
+		if err := b.wait(ctx); err != nil {
+			if !db.keep(s) {
+				db.out(s)
+				return nil // it was done just now
+			}
+			return err
+		}
+		s.mu.Lock()
+		left := s.state != live
+		s.mu.Unlock()
+		if left {
+			db.out(s)
+			return nil
+		}
+		// Another caller gave the hand-over up, and this one did not.
+	}
+}
+
+// handOver begins a session's release. The barrier waits for its end.
+func (db *DB[V]) handOver(s *session[V], b *barrier) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if !s.release {
+		if !s.queued && !db.lane(s).push(s, db.now()) {
+			return ErrClosed
+		}
+		s.release = true
+		db.headAgain(s)
+	}
+	s.join(b, s.ver)
+	return nil
+}
+
+// keep takes a release back that was not done in time. It reports false if it is done.
+func (db *DB[V]) keep(s *session[V]) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == live && s.release {
+		s.release = false
+		db.headAgain(s) // the store may have it as released, or be about to
+	}
+	return s.state == live || !errors.Is(s.gone(), ErrReleased)
+}
+
+// Drain hands every session over and takes in no new ones, while the DB goes on answering (Adopt tells where
+// a session went): for a rolling deploy, before Close. If ctx is over first, what was
+// not handed over yet stays here.
+func (db *DB[V]) Drain(ctx context.Context) (err error) {
+	db.draining.Store(true)
+	sealed := false
+	defer func() {
+		if sealed && err != nil {
+			db.sealed.Add(-1)
+		}
+	}()
+	for {
+		if db.closing.Load() {
+			return ErrClosed
+		}
+		b := newBarrier()
+		var leaving []*session[V]
+		for _, s := range db.sessions.All() {
+			s.mu.Lock()
+			deleted := s.state == live && s.usable() != nil
+			if deleted {
+				s.join(b, s.ver)
+			}
+			s.mu.Unlock()
+			if deleted {
+				leaving = append(leaving, s)
+			} else if db.handOver(s, b) == nil {
+				leaving = append(leaving, s)
+			}
+		}
+		for _, l := range db.lanes {
+			l.kick()
+		}
+		idle := b.left.Load() == 1
+		b.finish(nil)
+		if err := b.wait(ctx); err != nil && ctx.Err() != nil {
+			for _, s := range leaving {
+				db.keep(s)
+			}
+			return fmt.Errorf("kvstore: drain: %w", err)
+		}
+		// In this order: an answer makes a session.
+		switch here := db.asking() + db.sessions.Size(); {
+		case here == 0 && db.sieve == nil && !db.astray.Load():
+			return nil
+		case here == 0 && sealed:
+			return db.releaseEvicted(ctx)
+		case here == 0:
+			// What is released behind the sessions' backs must not be loaded again meanwhile. Look
+			// once more for what was loaded until now.
+			db.sealed.Add(1)
+			sealed = true
+			continue
+		case !idle:
+			continue
+		}
+		// Nobody can be waited for: sessions on their way in, or expired ones on their way out.
+		timer := time.NewTimer(time.Millisecond)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("kvstore: drain: %w", ctx.Err())
+		}
+	}
+}
+
+// asking returns how many questions for sessions are under way.
+func (db *DB[V]) asking() (n int) {
+	for i := range db.stripes {
+		st := &db.stripes[i]
+		st.mu.Lock()
+		n += len(st.calls)
+		st.mu.Unlock()
+	}
+	return n
+}
+
+// releaseEvicted releases what is owned and not in memory.
+func (db *DB[V]) releaseEvicted(ctx context.Context) error {
+	var changes []store.Change
+	release := func() error {
+		if len(changes) == 0 {
+			return nil
+		}
+		rs, err := db.apply(ctx, changes)
+		changes = changes[:0]
+		for i := range rs {
+			if rs[i].Outcome == store.Undecided {
+				err = cmp.Or(err, rs[i].Err, errors.New("the store did not decide on a release"))
+			}
+		}
+		return err
+	}
+	for h, err := range db.store.Sessions(ctx, store.Query{Owner: db.self.Incarnation}) {
+		if err != nil {
+			return fmt.Errorf("kvstore: drain: %w", err)
+		}
+		if h.Released {
+			continue
+		}
+		changes = append(changes, store.Change{Session: h.Session, Owner: db.self, Epoch: h.Epoch, Seq: db.seq.Add(1),
+			Release: true, Expires: h.Expires, Aliases: h.Aliases, Schema: h.Schema})
+		if len(changes) == db.opt.MaxBatch {
+			if err := release(); err != nil {
+				return fmt.Errorf("kvstore: drain: %w", err)
+			}
+		}
+	}
+	if err := release(); err != nil {
+		return fmt.Errorf("kvstore: drain: %w", err)
+	}
+	return nil
+}
