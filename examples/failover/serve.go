@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+)
+
+// again is how long after a node's end it is started anew, so that the other one has the
+// file by then.
+const again = time.Second
+
+// serve keeps two nodes up until ctx is over. One that is killed comes back, and waits for
+// the other to die.
+func serve(ctx context.Context, c config, path string, w io.Writer) error {
+	a, err := start(ctx, "a", path, c.a, c.maxDelay)
+	if err != nil {
+		return err
+	}
+	defer func() { a.stop() }()
+	if err := a.served(ctx); err != nil {
+		return err
+	}
+	b, err := start(ctx, "b", path, c.b, c.maxDelay)
+	if err != nil {
+		return err
+	}
+	defer func() { b.stop() }()
+
+	fmt.Fprintf(w, `node a serves at %[1]s (pid %[2]d)
+node b waits  at %[3]s (pid %[4]d)
+
+feed a call:    curl -d '{"kind":"invite"}' %[1]s/calls/c1/events
+wait for disk:  curl -d '{"kind":"answer"}' '%[1]s/calls/c1/events?sync=1'
+look at it:     curl %[1]s/calls/c1
+kill node a:    kill -9 %[2]d
+look again:     curl %[3]s/calls/c1
+
+Kinds: invite ringing answer media hold resume refresh tone bye. Ctrl-C ends both.
+`, a.addr, a.cmd.Process.Pid, b.addr, b.cmd.Process.Pid)
+
+	for {
+		var gone **process
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.done:
+			gone = &a
+		case <-b.done:
+			gone = &b
+		}
+		p := *gone
+		fmt.Fprintf(w, "node %s is gone: %v\n", p.name, p.cmd.ProcessState)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(again):
+		}
+		n, err := start(ctx, p.name, path, p.addr, c.maxDelay)
+		if ctx.Err() != nil {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		*gone = n
+		fmt.Fprintf(w, "node %s is back at %s (pid %d), and waits\n", n.name, n.addr, n.cmd.Process.Pid)
+	}
+}

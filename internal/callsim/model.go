@@ -1,0 +1,152 @@
+package callsim
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Model knows what happens to every call, and so what each must look like.
+type Model struct {
+	Seed uint64
+	Sync int // of 1000 events, how many are to wait until they are stored
+}
+
+// ID returns the name of call i.
+func (m Model) ID(i int) string { return fmt.Sprintf("c%05d", i) }
+
+func (m Model) hash(i int, n, what uint64) uint64 {
+	return mix(mix(mix(m.Seed^what<<56)+uint64(i)) + n)
+}
+
+// What a hash is drawn for.
+const (
+	forValue = iota + 1
+	forEnd
+	forSync
+	forParties
+	forOrder
+)
+
+// cycle is what happens to a call once it has been answered.
+var cycle = [...]Kind{Media, Hold, Resume, Refresh, Tone}
+
+// Event returns the n-th event of call i, from 1.
+func (m Model) Event(i int, n uint64) Event {
+	e := Event{N: n, Value: uint32(m.hash(i, n, forValue))}
+	switch {
+	case n == m.End(i):
+		e.Kind = Bye
+	case n == 1:
+		e.Kind = Invite
+		p := m.hash(i, 0, forParties)
+		e.From = fmt.Sprintf("sip:+4930%07d@example.net", p%10_000_000)
+		e.To = fmt.Sprintf("sip:+4940%07d@example.org", p>>32%10_000_000)
+	case n == 2:
+		e.Kind = Ringing
+	case n == 3:
+		e.Kind = Answer
+	default:
+		e.Kind = cycle[(n-4)%uint64(len(cycle))]
+	}
+	return e
+}
+
+// End returns the number of the event that ends call i, 0 if none does. One call in sixteen ends.
+func (m Model) End(i int) uint64 {
+	if h := m.hash(i, 0, forEnd); h%16 == 0 {
+		return 4 + h>>32%8
+	}
+	return 0
+}
+
+// Synced reports whether the n-th event of call i is to wait until it is stored.
+func (m Model) Synced(i int, n uint64) bool {
+	return m.hash(i, n, forSync)%1000 < uint64(m.Sync)
+}
+
+// State returns the entries of call i after its first n events.
+func (m Model) State(i int, n uint64) map[string]Part {
+	s := table{}
+	for k := uint64(1); k <= n; k++ {
+		if err := m.Event(i, k).apply(s); err != nil {
+			panic(fmt.Sprintf("callsim: the model is wrong: call %d, event %d: %v", i, k, err))
+		}
+	}
+	return s
+}
+
+// table is a call in a map.
+type table map[string]Part
+
+func (t table) get(key string) (Part, error) { return t[key], nil }
+func (t table) put(key string, p Part) error { t[key] = p; return nil }
+func (t table) remove(key string) error      { delete(t, key); return nil }
+
+// verdict is what is wrong with a state.
+type verdict uint8
+
+const (
+	whole   verdict = iota
+	torn            // each entry is as it once was, but not all at the same time
+	corrupt         // an entry is as it never was
+)
+
+// Judge compares the entries of call i with what they must be after the event whose number the
+// dialog has. sent is the number of the last event that was ever sent. It returns what is wrong, in words.
+func (m Model) judge(i int, found map[string]Part, sent uint64) (verdict, string) {
+	n := found[Dialog].N
+	if n > sent {
+		return corrupt, fmt.Sprintf("it has seen event %d, and only %d were sent", n, sent)
+	}
+	want := m.State(i, n)
+	if maps.Equal(found, want) {
+		return whole, ""
+	}
+	v := torn
+	var why []string
+	history := m.history(i, sent)
+	keys := slices.AppendSeq(slices.Collect(maps.Keys(want)), maps.Keys(found))
+	slices.Sort(keys)
+	for _, key := range slices.Compact(keys) {
+		f, isFound := found[key]
+		w, isWanted := want[key]
+		switch {
+		case isFound && !slices.Contains(history[key], f):
+			v = corrupt
+			why = append(why, fmt.Sprintf("%s is %+v, as it never was", name(key), f))
+		case isFound && !isWanted:
+			why = append(why, fmt.Sprintf("%s is there, of event %d", name(key), f.N))
+		case !isFound && isWanted:
+			why = append(why, fmt.Sprintf("%s is missing, of event %d", name(key), w.N))
+		case f != w:
+			why = append(why, fmt.Sprintf("%s is of event %d, not of %d", name(key), f.N, w.N))
+		}
+	}
+	return v, fmt.Sprintf("after event %d: %s", n, strings.Join(why, "; "))
+}
+
+// history returns, for each key, all that the entry ever was up to event n.
+func (m Model) history(i int, n uint64) map[string][]Part {
+	h := map[string][]Part{}
+	s := table{}
+	for k := uint64(1); k <= n; k++ {
+		if err := m.Event(i, k).apply(s); err != nil {
+			break // what was sent by hand after the end
+		}
+		for key, p := range s {
+			if ps := h[key]; len(ps) == 0 || ps[len(ps)-1] != p {
+				h[key] = append(ps, p)
+			}
+		}
+	}
+	return h
+}
+
+func name(key string) string {
+	if key == Dialog {
+		return "dialog"
+	}
+	return key
+}
