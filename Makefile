@@ -1,0 +1,39 @@
+# make test    everything that must pass: lint, then all tests of all modules under the race detector
+# make lint    gofmt, go vet, staticcheck, go mod tidy -diff, over all modules
+# make bench   the table of ratios; make bench-json for programs
+# make fuzz    every fuzz target, FUZZTIME each
+# make crash   the kill -9 test of the embedded store, many rounds
+
+# Every directory with a go.mod is a module, and is tested.
+MODULES  := $(patsubst %/go.mod,%,$(shell git ls-files --cached --others --exclude-standard -- '*go.mod' | sed 's|^go.mod$$|./go.mod|'))
+TOOLS    := $(CURDIR)/.ci/tools.mod
+FUZZTIME ?= 30s
+ROUNDS   ?= 2000
+TESTFLAGS ?= -race -timeout 12m
+
+.PHONY: test lint bench bench-json fuzz crash modules
+
+test: lint
+	@set -e; for m in $(MODULES); do echo "== go test $(TESTFLAGS) ./... in $$m"; (cd $$m && go test $(TESTFLAGS) ./...); done
+
+lint:
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not formatted by gofmt:"; echo "$$out"; exit 1; fi
+	@set -e; for m in $(MODULES); do echo "== go vet, staticcheck, go mod tidy -diff in $$m"; (cd $$m && \
+		go vet ./... && go tool -modfile=$(TOOLS) staticcheck ./... && go mod tidy -diff); done
+
+bench:
+	cd bench && go run .
+
+bench-json:
+	@cd bench && go run . -json
+
+fuzz:
+	@set -e; for m in $(MODULES); do (cd $$m && for p in $$(go list ./...); do \
+		for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+			echo "== $$f in $$p"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; done; done); done
+
+crash:
+	go test ./store/bolt -run TestKilled -v -count=1 -timeout 60m -args -bolt.rounds=$(ROUNDS)
+
+modules:
+	@echo $(MODULES)
