@@ -13,6 +13,8 @@ import (
 //
 //	0 ≤ used;  used ≤ max, but for the few bytes of force
 //
+// It holds at every instant, for whoever reads used: nothing is added first and checked after.
+//
 // Waiters are served in the order in which they came, so that a large one is not
 // starved by small ones; while one waits, nobody passes it.
 type budget struct {
@@ -38,11 +40,20 @@ func (b *budget) try(n int64) bool {
 	if b.waiting.Load() > 0 {
 		return false
 	}
-	if b.used.Add(n) <= b.max {
-		return true
+	return b.fits(n)
+}
+
+// fits takes n bytes if they are free.
+func (b *budget) fits(n int64) bool {
+	for {
+		used := b.used.Load()
+		if used+n > b.max {
+			return false
+		}
+		if b.used.CompareAndSwap(used, used+n) {
+			return true
+		}
 	}
-	b.release(n)
-	return false
 }
 
 // force takes n bytes, free or not.
@@ -71,8 +82,7 @@ func (b *budget) release(n int64) {
 func (b *budget) serve() {
 	for e := b.queue.Front(); e != nil; e = b.queue.Front() {
 		a := e.Value.(*applicant)
-		if b.used.Add(a.n) > b.max {
-			b.used.Add(-a.n)
+		if !b.fits(a.n) {
 			return
 		}
 		b.queue.Remove(e)
