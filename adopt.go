@@ -73,7 +73,7 @@ func (db *DB[V]) bring(ctx context.Context, id string, how how, keys []string) (
 			return nil, err
 		}
 		st.mu.Lock()
-		if s, ok := db.sessions.Load(id); ok {
+		if s := db.sessions.load(id); s != nil {
 			st.mu.Unlock()
 			again, err := db.found(ctx, s, how)
 			if again {
@@ -154,8 +154,7 @@ func (db *DB[V]) ask(ctx context.Context, st *stripe[V], c *call[V], id string, 
 	}
 	st.mu.Lock()
 	if s != nil {
-		db.sessions.Store(id, s)
-		c.s = s
+		c.s = db.sessions.insert(s)
 	}
 	delete(st.calls, id)
 	st.mu.Unlock()
@@ -316,8 +315,10 @@ func (db *DB[V]) site(ctx context.Context, id string) (*session[V], error) {
 	case st.calls[id] != nil:
 		return nil, fmt.Errorf("%w: session %q is just being adopted", ErrExists, id)
 	}
-	s, _ := db.sessions.LoadOrStore(id, db.vacancy(id))
-	return s, nil
+	if s := db.sessions.load(id); s != nil {
+		return s, nil
+	}
+	return db.sessions.insert(db.vacancy(id)), nil
 }
 
 // create makes a session without claiming it; its first flush does, and may be fenced.

@@ -125,7 +125,7 @@ func (db *DB[V]) remains(ended error, stuck bool) error {
 			l.mu.Unlock()
 		}
 	}
-	for _, s := range db.sessions.All() {
+	for s := range db.sessions.all() {
 		s.mu.Lock()
 		if s.state != live {
 			s.mu.Unlock()
@@ -147,7 +147,7 @@ func (db *DB[V]) remains(ended error, stuck bool) error {
 			db.lost(l)
 		}
 	}
-	db.sessions.Clear()
+	db.sessions.clear()
 	if left.Sessions == 0 {
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"reflect"
 	"sync"
@@ -11,7 +12,6 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/puzpuzpuz/xsync/v4"
 
 	"github.com/seed-6f1f505d/kvstore/store"
 )
@@ -28,9 +28,7 @@ type DB[V any] struct {
 	self  store.Owner
 	log   *slog.Logger
 
-	// sessions is the map. xsync's costs a reader no lock and the garbage collector
-	// little; bench compares it.
-	sessions *xsync.Map[string, *session[V]]
+	sessions index[V] // the map
 	stripes  [64]stripe[V]
 	absent   *cell[V]     // stands for "known not to exist"
 	size     func(*V) int // of a value in memory
@@ -90,7 +88,6 @@ func Open[V any](ctx context.Context, st store.Store, o Options) (*DB[V], error)
 	db := &DB[V]{
 		store: st, opt: o,
 		self:     store.Owner{Node: o.Node, Incarnation: store.NewIncarnation()},
-		sessions: xsync.NewMap[string, *session[V]](),
 		absent:   new(cell[V]),
 		size:     sizerOf[V](),
 		isNil:    nilTest[V](t),
@@ -101,6 +98,7 @@ func Open[V any](ctx context.Context, st store.Store, o Options) (*DB[V], error)
 	if db.self.Node == "" {
 		db.self.Node = "node-" + db.self.Incarnation.String()[:8]
 	}
+	db.sessions.seed = maphash.MakeSeed()
 	db.closed.done = make(chan struct{})
 	db.log = o.Logger.With("node", db.self.Node)
 	db.budget.max = o.MaxBuffer
@@ -156,7 +154,7 @@ func (db *DB[V]) stripe(id string) *stripe[V] {
 //   - ErrNotFound: it does, and there is no main entry, or the session was deleted here or has expired.
 //   - ErrSuspended, ErrClosed, or an error of the store, if it had to be asked.
 func (db *DB[V]) Get(ctx context.Context, id string) (V, error) {
-	if s, ok := db.sessions.Load(id); ok && !db.slow.Load() {
+	if s := db.sessions.load(id); s != nil && !db.slow.Load() {
 		if v, ok := db.glance(s); ok {
 			return v, nil
 		}
@@ -198,7 +196,7 @@ func (db *DB[V]) resident(ctx context.Context, id string) (*session[V], error) {
 	if db.closing.Load() {
 		return nil, ErrClosed
 	}
-	if s, ok := db.sessions.Load(id); ok {
+	if s := db.sessions.load(id); s != nil {
 		return s, nil
 	}
 	if db.sieve == nil {
@@ -252,8 +250,8 @@ func (db *DB[V]) Put(ctx context.Context, id string, v V) error {
 		return err
 	}
 	for {
-		s, ok := db.sessions.Load(id)
-		if !ok {
+		s := db.sessions.load(id)
+		if s == nil {
 			if s, err = db.want(ctx, id, adoptOrCreate, nil); err != nil {
 				return err
 			}

@@ -150,7 +150,7 @@ func (db *DB[V]) auditOnce(ctx context.Context, gen uint32) error {
 		if err != nil {
 			return err
 		}
-		if s, ok := db.sessions.Load(h.Session); ok {
+		if s := db.sessions.load(h.Session); s != nil {
 			s.mu.Lock()
 			if s.epoch == h.Epoch {
 				s.verified.Store(gen)
@@ -159,7 +159,7 @@ func (db *DB[V]) auditOnce(ctx context.Context, gen uint32) error {
 		}
 	}
 	// The rest is somebody else's, or was not there to be walked: ask for each.
-	for _, s := range db.sessions.All() {
+	for s := range db.sessions.all() {
 		if s.verified.Load() == gen || s.dead.Load() {
 			continue
 		}

@@ -146,8 +146,7 @@ func (db *DB[V]) walkOrphans(ctx context.Context, alive map[store.Incarnation]bo
 // strayed reports whether a session that is ours in the store never came into memory. Where sessions are evicted
 // this cannot be told, and makes no difference: whoever asks for it finds it.
 func (db *DB[V]) strayed(id string) bool {
-	_, here := db.sessions.Load(id)
-	return !here && db.sieve == nil && db.astray.Load()
+	return db.sessions.load(id) == nil && db.sieve == nil && db.astray.Load()
 }
 
 // pass is one call of AdoptOrphans.
@@ -172,7 +171,7 @@ func (p *pass[V]) note(f func(*Orphans)) {
 
 // take adopts one orphan, when it is its turn.
 func (p *pass[V]) take(ctx context.Context, id string) error {
-	if _, ok := p.db.sessions.Load(id); ok {
+	if p.db.sessions.load(id) != nil {
 		p.note(func(o *Orphans) { o.Here++ })
 		return nil
 	}

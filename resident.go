@@ -6,8 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/puzpuzpuz/xsync/v4"
-
 	"github.com/seed-6f1f505d/kvstore/store"
 )
 
@@ -59,6 +57,7 @@ type session[V any] struct {
 	verified atomic.Uint32 // the lease's gen in which the store last confirmed the ownership
 	visited  atomic.Bool   // read or written since the sieve's hand passed
 	dead     atomic.Bool   // state is not live
+	hash     uint32        // of id, in the index; set when it comes in
 
 	state    state
 	fails    uint8 // attempts in a row that failed for this session alone
@@ -235,12 +234,7 @@ func (db *DB[V]) depart(s *session[V], why error) {
 
 // out removes a session that has left from the map, so that it can come in again. Caller holds no lock.
 func (db *DB[V]) out(s *session[V]) {
-	db.sessions.Compute(s.id, func(cur *session[V], ok bool) (*session[V], xsync.ComputeOp) {
-		if ok && cur == s {
-			return nil, xsync.DeleteOp
-		}
-		return cur, xsync.CancelOp
-	})
+	db.sessions.remove(s)
 	if db.sieve != nil {
 		db.sieve.remove(s)
 	}

@@ -65,7 +65,7 @@ type counters struct {
 func (db *DB[V]) Stats() Stats {
 	c := &db.count
 	return Stats{
-		Resident: db.sessions.Size(), Buffered: db.budget.used.Load(), Lag: db.lag(db.now()),
+		Resident: db.sessions.size(), Buffered: db.budget.used.Load(), Lag: db.lag(db.now()),
 		Changes: c.changes.Load(), Puts: c.puts.Load(), Deletes: c.deletes.Load(), Bytes: c.bytes.Load(),
 		Sessions: c.stored.Load(), Flushes: c.flushes.Load(), Retries: c.retries.Load(),
 		Adopted: c.adopted.Load(), Created: c.created.Load(), Reloaded: c.reloaded.Load(), Loads: c.loads.Load(),

@@ -291,7 +291,7 @@ func (db *DB[V]) Drain(ctx context.Context) (err error) {
 		}
 		b := newBarrier()
 		var leaving []*session[V]
-		for _, s := range db.sessions.All() {
+		for s := range db.sessions.all() {
 			s.mu.Lock()
 			deleted := s.state == live && s.usable() != nil
 			if deleted {
@@ -316,7 +316,7 @@ func (db *DB[V]) Drain(ctx context.Context) (err error) {
 			return fmt.Errorf("kvstore: drain: %w", err)
 		}
 		// In this order: an answer makes a session.
-		switch here := db.asking() + db.sessions.Size(); {
+		switch here := db.asking() + db.sessions.size(); {
 		case here == 0 && db.sieve == nil && !db.astray.Load():
 			return nil
 		case here == 0 && sealed:

@@ -1,0 +1,265 @@
+package kvstore
+
+import (
+	"hash/maphash"
+	"iter"
+	"math/bits"
+	"sync"
+	"sync/atomic"
+)
+
+// index finds the resident sessions by their IDs. It is the map of the DB, and what every operation begins
+// with: a lookup takes no lock, allocates nothing, and waits for nobody.
+//
+// It is open addressing in groups of a cache line, each with a word of tags that rules nearly all wrong
+// slots out before a session is touched (Kulukundis, "Designing a Fast, Efficient, Cache-friendly Hash
+// Table", CppCon 2017; here with seven slots, and the tags in a word that is read at once). What it holds is the session itself, whose ID
+// is the key. So the way to a value is group → session → cell, one step shorter than through a
+// general map, whose entries hold key and pointer; the garbage collector has an object
+// less for each session, and 12 to 24 bytes are all that the index adds to one.
+//
+// Writers of a shard take turns; they come when sessions arrive and leave. A slot is never reused for what it moves,
+// since nothing moves: a shard that is too full is built anew, and readers
+// of the old table see the index as it was when they began.
+//
+// Hashes are seeded anew in every process: IDs come from the network, and nobody is to choose ones that collide.
+type index[V any] struct {
+	seed   maphash.Seed
+	shards [indexShards]shard[V]
+}
+
+// So many shards that building one anew keeps nobody waiting for long: with ten million sessions it has 40,000.
+const (
+	indexShardBits = 8
+	indexShards    = 1 << indexShardBits
+)
+
+// shard is the part of an index whose hashes begin with the same bits.
+type shard[V any] struct {
+	table atomic.Pointer[table[V]] // nil: empty
+	n     atomic.Int64             // sessions in it; written under mu
+	mu    sync.Mutex               // of writers
+	_     [40]byte                 // a cache line each
+}
+
+// table is a generation of a shard.
+//
+// Invariant: a session is in the first group, from that of its hash on, that had room when it came; all groups before
+// are marked as spilled. Marks stay when sessions go: a table with too many is built anew.
+type table[V any] struct {
+	groups  []group[V] // a power of two of them
+	spilled int        // groups that are marked so; under the shard's mu
+}
+
+const (
+	groupSlots = 7
+	lowBits    = 0x00_01_01_01_01_01_01_01 // of the tags of a group
+	highBits   = 0x00_80_80_80_80_80_80_80
+	spill      = 1 << 56 // in a group's tags: a session that belongs here may be in a later group
+)
+
+// group is a cache line of slots. Byte i of tags belongs to slot i: 0 if it is free, else part of the session's hash with
+// the high bit set. The slot is written before its tag is set, and cleared after, but a reader may
+// have read the tags before: what it finds in the slot decides.
+type group[V any] struct {
+	tags  atomic.Uint64
+	slots [groupSlots]atomic.Pointer[session[V]]
+}
+
+// hash returns the hash of an ID: the shard in the highest bits, the tag in the next, the group in the lowest ones.
+func (x *index[V]) hash(id string) uint32 { return uint32(maphash.String(x.seed, id)) }
+
+func (x *index[V]) shard(hash uint32) *shard[V] { return &x.shards[hash>>(32-indexShardBits)] }
+
+func tagOf(hash uint32) uint64 { return uint64(hash>>(32-indexShardBits-7))&0x7f | 0x80 }
+
+// matches returns a word with the high bit of each slot's byte set whose tag may be tag: all that are, and sometimes
+// one above such a one.
+func matches(tags, tag uint64) uint64 {
+	d := tags ^ tag*lowBits
+	return (d - lowBits) &^ d & highBits
+}
+
+func slotOf(match uint64) int { return bits.TrailingZeros64(match) >> 3 }
+
+// load returns the session of that ID; nil if there is none.
+func (x *index[V]) load(id string) *session[V] {
+	hash := x.hash(id)
+	return x.find(hash, id)
+}
+
+func (x *index[V]) find(hash uint32, id string) *session[V] {
+	return x.shard(hash).table.Load().find(hash, id)
+}
+
+func (t *table[V]) find(hash uint32, id string) *session[V] {
+	if t == nil {
+		return nil
+	}
+	mask := uint32(len(t.groups) - 1)
+	for i := range uint32(len(t.groups)) {
+		g := &t.groups[(hash+i)&mask]
+		tags := g.tags.Load()
+		for m := matches(tags, tagOf(hash)); m != 0; m &= m - 1 {
+			if s := g.slots[slotOf(m)].Load(); s != nil && s.id == id {
+				return s
+			}
+		}
+		if tags&spill == 0 {
+			break
+		}
+	}
+	return nil
+}
+
+// insert adds s, unless there is a session of the same ID. It returns the one that is there now.
+func (x *index[V]) insert(s *session[V]) *session[V] {
+	s.hash = x.hash(s.id)
+	return x.put(s)
+}
+
+func (x *index[V]) put(s *session[V]) *session[V] {
+	sh := x.shard(s.hash)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	t := sh.table.Load()
+	if was := t.find(s.hash, s.id); was != nil {
+		return was
+	}
+	n := int(sh.n.Load()) + 1
+	if t == nil || n > t.room() || t.spilled > len(t.groups)/2 {
+		t = t.rebuilt(n)
+		t.add(s)
+		sh.table.Store(t)
+	} else {
+		t.add(s)
+	}
+	sh.n.Store(int64(n))
+	return s
+}
+
+// remove takes s out, if it is there.
+func (x *index[V]) remove(s *session[V]) {
+	sh := x.shard(s.hash)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	t := sh.table.Load()
+	if t == nil || !t.remove(s) {
+		return
+	}
+	n := int(sh.n.Load()) - 1
+	sh.n.Store(int64(n))
+	switch {
+	case n == 0:
+		sh.table.Store(nil)
+	case n < t.room()/8:
+		sh.table.Store(t.rebuilt(n))
+	}
+}
+
+// room returns how many sessions a table holds before it is built anew, larger: three quarters of its slots.
+func (t *table[V]) room() int { return len(t.groups) * groupSlots * 3 / 4 }
+
+// rebuilt returns a new table with the sessions of t and room for n.
+func (t *table[V]) rebuilt(n int) *table[V] {
+	groups := 1
+	if t != nil {
+		// Not just for n: what has been built anew is not to be again soon.
+		for ; groups*groupSlots < 2*n; groups *= 2 {
+		}
+	}
+	next := &table[V]{groups: make([]group[V], groups)}
+	if t == nil {
+		return next
+	}
+	for s := range t.all {
+		next.add(s)
+	}
+	return next
+}
+
+// add puts a session in that is not there. It has room. Caller holds mu, or has t for itself.
+func (t *table[V]) add(s *session[V]) {
+	mask := uint32(len(t.groups) - 1)
+	for i := s.hash & mask; ; i = (i + 1) & mask {
+		g := &t.groups[i]
+		tags := g.tags.Load()
+		if free := ^tags & highBits; free != 0 {
+			slot := slotOf(free)
+			g.slots[slot].Store(s)
+			g.tags.Store(tags | tagOf(s.hash)<<(8*slot))
+			return
+		}
+		if tags&spill == 0 {
+			g.tags.Store(tags | spill)
+			t.spilled++
+		}
+	}
+}
+
+// remove takes s out; it reports whether it was there. Caller holds mu.
+func (t *table[V]) remove(s *session[V]) bool {
+	mask := uint32(len(t.groups) - 1)
+	for i := range uint32(len(t.groups)) {
+		g := &t.groups[(s.hash+i)&mask]
+		tags := g.tags.Load()
+		for m := matches(tags, tagOf(s.hash)); m != 0; m &= m - 1 {
+			if slot := slotOf(m); g.slots[slot].Load() == s {
+				g.tags.Store(tags &^ (0xff << (8 * slot)))
+				g.slots[slot].Store(nil)
+				return true
+			}
+		}
+		if tags&spill == 0 {
+			break
+		}
+	}
+	return false
+}
+
+// all calls yield for each session in the table.
+func (t *table[V]) all(yield func(*session[V]) bool) {
+	if t == nil {
+		return
+	}
+	for i := range t.groups {
+		g := &t.groups[i]
+		for j := range g.slots {
+			if s := g.slots[j].Load(); s != nil && !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// all walks the sessions. One that is there throughout the walk is met once; others may be. The index may change meanwhile.
+func (x *index[V]) all() iter.Seq[*session[V]] {
+	return func(yield func(*session[V]) bool) {
+		for i := range x.shards {
+			for s := range x.shards[i].table.Load().all {
+				if !yield(s) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// size returns the number of sessions.
+func (x *index[V]) size() (n int) {
+	for i := range x.shards {
+		n += int(x.shards[i].n.Load())
+	}
+	return n
+}
+
+// clear empties the index.
+func (x *index[V]) clear() {
+	for i := range x.shards {
+		sh := &x.shards[i]
+		sh.mu.Lock()
+		sh.table.Store(nil)
+		sh.n.Store(0)
+		sh.mu.Unlock()
+	}
+}
