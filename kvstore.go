@@ -211,8 +211,11 @@ func (db *DB[V]) resident(ctx context.Context, id string) (*session[V], error) {
 // retry reports whether an operation of the DB on s must look the session up again, because it left
 // before anything was done.
 func (db *DB[V]) retry(s *session[V], err error) bool {
-	var made *unstoredError
-	if err == nil || !s.dead.Load() || errors.As(err, &made) {
+	if err == nil || !s.dead.Load() {
+		return false
+	}
+	var made *unstoredError // after the first check: it costs an allocation
+	if errors.As(err, &made) {
 		return false
 	}
 	db.out(s)

@@ -25,18 +25,15 @@ func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Resu
 		return nil, nil
 	}
 	results := make([]store.Result, len(changes))
-	items := make([]item, len(changes))
-	size := 0
+	c := callPool.Get().(*call)
 	for i := range changes {
-		size += len(changes[i].Session) + 2
+		start := len(c.keys)
+		c.keys = appendPrefix(c.keys, changes[i].Session) // if it moves, the keys so far stay where they are
+		c.items = append(c.items, item{key: c.keys[start:len(c.keys):len(c.keys)], change: &changes[i], result: &results[i]})
 	}
-	keys := make([]byte, 0, size)
-	for i := range changes {
-		start := len(keys)
-		keys = appendPrefix(keys, changes[i].Session)
-		items[i] = item{key: keys[start:len(keys):len(keys)], change: &changes[i], result: &results[i]}
-	}
-	if err := s.commit(ctx, &call{items: items}); err != nil {
+	err := s.commit(ctx, c)
+	c.free()
+	if err != nil {
 		return nil, err
 	}
 	return results, nil
@@ -207,8 +204,6 @@ type batch struct {
 	now      time.Time     // with the monotonic clock, for leases
 	wall     time.Time     // for what is stored; the same instant
 	dirty    bool          // something was written
-	spare    []byte        // memory for records to come
-	spared   int           // bytes of memory given to records so far
 }
 
 func (s *Store) newBatch(tx *bbolt.Tx) (*batch, error) {

@@ -39,6 +39,7 @@ type Store struct {
 	// Under turn.
 	nextGrave time.Time // no tombstone is due before; zero: unknown
 	gravesOff bool      // the index of tombstones is damaged: leave it alone
+	arena     arena     // for the records of the transaction that runs
 
 	leaseMu sync.Mutex
 	leases  map[store.Incarnation]lease

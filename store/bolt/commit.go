@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -20,8 +21,22 @@ import (
 // call is one Apply or Claim in the queue.
 type call struct {
 	items []item
+	keys  []byte        // where the items' keys are, if there are many
 	err   error         // of the transaction: every item's outcome is unknown
 	done  chan struct{} // closed when items and err are final
+}
+
+// callPool holds the memory of Applies that are over.
+var callPool = sync.Pool{New: func() any { return new(call) }}
+
+// free gives the memory of a call back. Nobody refers to it: its transaction is over, or it was never in one.
+func (c *call) free() {
+	if cap(c.items) > 1<<14 {
+		return
+	}
+	clear(c.items)
+	*c = call{items: c.items[:0], keys: c.keys[:0]}
+	callPool.Put(c)
 }
 
 // item is one change or one claim. It is decided and written for itself.
@@ -131,7 +146,12 @@ func (s *Store) transaction(items []*item) error {
 		return b.collect()
 	})
 	if err == errNothing {
-		return nil
+		return nil // and no record was made
+	}
+	if isFault(err) {
+		s.arena = arena{} // who knows what bbolt still refers to
+	} else {
+		s.arena.reset()
 	}
 	if err != nil {
 		s.nextGrave = time.Time{} // what was learnt in the transaction may not be so

@@ -65,7 +65,7 @@ func (b *batch) write(key []byte, p *plan, puts []store.Entry, deletes []string)
 	if err := b.bury(key, old, &h); err != nil {
 		return err
 	}
-	if err := b.sessions.Put(key, appendHeader(b.space(h.size()), key, &h)); err != nil {
+	if err := b.sessions.Put(key, appendHeader(b.store.arena.space(h.size()), key, &h)); err != nil {
 		return err
 	}
 	if wasApart && h.flags&flagApart == 0 {
@@ -86,7 +86,7 @@ func (b *batch) writeEntries(key []byte, puts []store.Entry, deletes []string, p
 	for i := range puts {
 		e := &puts[i]
 		k = appendEntryKey(k[:0], key, e.Key)
-		if err := b.sessions.Put(k, appendEntry(b.space(len(e.Value)+entryOverhead), k, e.Value, e.Expires)); err != nil {
+		if err := b.sessions.Put(k, appendEntry(b.store.arena.space(len(e.Value)+entryOverhead), k, e.Value, e.Expires)); err != nil {
 			return err
 		}
 	}
@@ -114,20 +114,4 @@ func (b *batch) deleteEntries(key []byte) error {
 		}
 	}
 	return nil
-}
-
-// space returns an empty slice with room for n bytes, for a record's content: bbolt refers to it until the
-// transaction ends. Many small ones share an allocation.
-func (b *batch) space(n int) []byte {
-	const chunk = 32 << 10
-	if n > chunk/8 {
-		return make([]byte, 0, n)
-	}
-	if n > len(b.spare) {
-		b.spare = make([]byte, min(chunk, max(n, 8*b.spared)))
-	}
-	b.spared += n
-	space := b.spare[:0:n]
-	b.spare = b.spare[n:]
-	return space
 }
