@@ -115,7 +115,7 @@ func (db *DB[V]) bring(ctx context.Context, id string, how how, keys []string) (
 // found judges a session that is in the map. It reports again if it has left and been taken out.
 func (db *DB[V]) found(ctx context.Context, s *session[V], how how) (again bool, err error) {
 	s.mu.Lock()
-	state, err, release := s.state, s.usable(), s.release
+	state, err, release := s.state, s.usable(anyLife), s.release
 	s.mu.Unlock()
 	switch {
 	case state != live:

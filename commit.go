@@ -18,6 +18,9 @@ type change[V any] struct {
 	expire  bool       // set the session's expiry
 	expires store.Time // to this; 0 is never
 
+	bound bool   // only in this life of the session, or ErrNotFound
+	life  uint32 // if bound
+
 	del    bool // delete the session; no writes
 	revive bool // a deleted or expired session begins a new life, instead of ErrNotFound
 	birth  bool // and if it has a life already, that is ErrExists
@@ -104,7 +107,11 @@ func (db *DB[V]) admit(s *session[V], ch *change[V]) error {
 		return ErrClosed
 	}
 	ch.ending = ch.del
-	if err := s.usable(); err != nil {
+	life := anyLife
+	if ch.bound {
+		life = ch.life
+	}
+	if err := s.usable(life); err != nil {
 		if !ch.revive || s.state != live {
 			return err
 		}
@@ -225,8 +232,8 @@ func (db *DB[V]) end(s *session[V]) {
 		}
 		s.x.rest, s.x.dirty, s.x.loads, s.x.aliases = nil, nil, nil, nil
 	}
-	if s.ver > 1 { // else it is the beginning of the first life
-		s.more().life++ // what is in flight is not merged back
+	if !s.deleted || s.ver > 1 { // else it is the beginning of the first life
+		s.fate.Add(2) // before anything of the next life is there
 	}
 	s.expires.Store(0)
 	s.complete, s.wipe, s.head = true, true, true

@@ -58,7 +58,7 @@ func (l *places[V]) remove(p *place[V]) {
 func (v *sieve[V]) insert(s *session[V]) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if s.place == nil && !s.dead.Load() {
+	if s.place == nil && !s.dead() {
 		s.place = &place[V]{s: s}
 		v.list.push(s.place)
 	}

@@ -69,7 +69,7 @@ func (x *expirer[V]) sweep() {
 	at := make(map[thing]int, len(x.alarms)/2)
 	kept := x.alarms[:0]
 	for _, a := range x.alarms {
-		if a.s.dead.Load() {
+		if a.s.dead() {
 			continue
 		}
 		k := thing{a.s, a.what}

@@ -70,7 +70,13 @@ type DB[V any] struct {
 // the empty one included, may hold up to 1024 arbitrary bytes; "/" separates levels.
 type Session[V any] struct {
 	db  *DB[V]
-	cur atomic.Pointer[session[V]]
+	cur atomic.Pointer[bond[V]]
+}
+
+// bond is what a handle is on: one life of a session in memory.
+type bond[V any] struct {
+	s    *session[V]
+	life uint32
 }
 
 // Open opens a database on st. It takes part in the store's leases from now on, so it asks
@@ -180,7 +186,7 @@ func (db *DB[V]) get(ctx context.Context, id string) (v V, err error) {
 		if err != nil {
 			return v, err
 		}
-		c, err := db.read(ctx, s, "")
+		c, err := db.read(ctx, s, anyLife, "")
 		if db.retry(s, err) {
 			continue
 		}
@@ -211,7 +217,7 @@ func (db *DB[V]) resident(ctx context.Context, id string) (*session[V], error) {
 // retry reports whether an operation of the DB on s must look the session up again, because it left
 // before anything was done.
 func (db *DB[V]) retry(s *session[V], err error) bool {
-	if err == nil || !s.dead.Load() {
+	if err == nil || !s.dead() {
 		return false
 	}
 	var made *unstoredError // after the first check: it costs an allocation
@@ -223,11 +229,11 @@ func (db *DB[V]) retry(s *session[V], err error) bool {
 }
 
 // read returns an entry's cell, or ErrNotFound. It serves if serving is allowed.
-func (db *DB[V]) read(ctx context.Context, s *session[V], key string) (*cell[V], error) {
+func (db *DB[V]) read(ctx context.Context, s *session[V], life uint32, key string) (*cell[V], error) {
 	if err := db.serve(ctx, s); err != nil {
 		return nil, err
 	}
-	c, err := db.fetch(ctx, s, key, nil)
+	c, err := db.fetch(ctx, s, life, key, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -345,7 +351,7 @@ func (db *DB[V]) handle(s *session[V], err error) (*Session[V], error) {
 		return nil, err
 	}
 	h := &Session[V]{db: db}
-	h.cur.Store(s)
+	h.cur.Store(&bond[V]{s, s.life()})
 	return h, nil
 }
 
@@ -356,7 +362,7 @@ func (db *DB[V]) Session(ctx context.Context, id string) (*Session[V], error) {
 		if err == nil {
 			if err = db.serve(ctx, s); err == nil {
 				s.mu.Lock()
-				err = s.usable()
+				err = s.usable(anyLife)
 				s.mu.Unlock()
 			}
 			if db.retry(s, err) {

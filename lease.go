@@ -160,7 +160,7 @@ func (db *DB[V]) auditOnce(ctx context.Context, gen uint32) error {
 	}
 	// The rest is somebody else's, or was not there to be walked: ask for each.
 	for s := range db.sessions.all() {
-		if s.verified.Load() == gen || s.dead.Load() {
+		if s.verified.Load() == gen || s.dead() {
 			continue
 		}
 		if err := db.verify(ctx, s); err != nil && !errors.Is(err, ErrFenced) {

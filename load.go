@@ -18,10 +18,10 @@ type load[V any] struct {
 
 // fetch returns the current version of an entry, absent included, loading it if need be. It also
 // checks that the versions seen before still hold, in the same view, or returns errConflict.
-func (db *DB[V]) fetch(ctx context.Context, s *session[V], key string, seen []version[V]) (*cell[V], error) {
+func (db *DB[V]) fetch(ctx context.Context, s *session[V], life uint32, key string, seen []version[V]) (*cell[V], error) {
 	for {
 		s.mu.Lock()
-		if err := s.usable(); err != nil {
+		if err := s.usable(life); err != nil {
 			s.mu.Unlock()
 			return nil, err
 		}
@@ -148,9 +148,9 @@ func (db *DB[V]) snapshot(ctx context.Context, s *session[V], keys ...string) (s
 }
 
 // loadAll brings every entry of the session into memory: it is complete then.
-func (db *DB[V]) loadAll(ctx context.Context, s *session[V]) error {
+func (db *DB[V]) loadAll(ctx context.Context, s *session[V], life uint32) error {
 	s.mu.Lock()
-	err, done, forgotten := s.usable(), s.complete, s.more().forgotten
+	err, done, forgotten := s.usable(life), s.complete, s.more().forgotten
 	s.mu.Unlock()
 	if err != nil || done {
 		return err
@@ -172,7 +172,7 @@ func (db *DB[V]) loadAll(ctx context.Context, s *session[V]) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.usable(); err != nil || s.complete {
+	if err := s.usable(life); err != nil || s.complete {
 		return err
 	}
 	if s.more().forgotten != forgotten {

@@ -56,7 +56,7 @@ type session[V any] struct {
 
 	verified atomic.Uint32 // the lease's gen in which the store last confirmed the ownership
 	visited  atomic.Bool   // read or written since the sieve's hand passed
-	dead     atomic.Bool   // state is not live
+	fate     atomic.Uint32 // bit 0: state is not live; the rest counts the lives that ended here; written under mu
 	hash     uint32        // of id, in the index; set when it comes in
 
 	state    state
@@ -94,7 +94,6 @@ type extra[V any] struct {
 
 	due int64 // if fails > 0: not to be tried again before (DB.now), however often it changes
 
-	life      uint32 // counts the deletions here: a flush of a former life is not merged back
 	forgotten uint32 // counts the values that were handed over: a load before it is out of date
 }
 
@@ -110,17 +109,20 @@ func (s *session[V]) more() *extra[V] {
 	return s.x
 }
 
-func (s *session[V]) life() uint32 {
-	if s.x == nil {
-		return 0
-	}
-	return s.x.life
-}
+// dead reports whether the session has left memory.
+func (s *session[V]) dead() bool { return s.fate.Load()&1 != 0 }
+
+// life tells the lives of the session apart: it was deleted, or expired, and began anew. What is in flight of a former
+// one is not merged back, and who has a handle on it does not write into this one. It stays when the session has left.
+func (s *session[V]) life() uint32 { return s.fate.Load() >> 1 }
+
+// anyLife stands for the life that the session has now.
+const anyLife = ^uint32(0)
 
 // less gives up the extra if nothing is in it any more. Caller holds mu.
 func (s *session[V]) less() {
 	if x := s.x; x != nil && len(x.rest)+len(x.dirty)+len(x.loads)+len(x.waiters)+len(x.aliases) == 0 &&
-		x.schema == 0 && x.gone == nil && x.life == 0 && x.forgotten == 0 && x.due == 0 {
+		x.schema == 0 && x.gone == nil && x.forgotten == 0 && x.due == 0 {
 		s.x = nil
 	}
 }
@@ -180,16 +182,15 @@ func (s *session[V]) gone() error {
 // returned to the application.
 var errEvicted = fmt.Errorf("%w: evicted", ErrNotResident)
 
-// usable returns why the session cannot be used: it left, is deleted or has expired. Caller holds mu.
-func (s *session[V]) usable() error {
+// usable returns why the session cannot be used in the given life, or in any: it left, is deleted or has
+// expired. Caller holds mu.
+func (s *session[V]) usable(life uint32) error {
 	switch {
 	case s.state == evicted:
 		return errEvicted
 	case s.state == departed:
 		return s.gone()
-	case s.deleted:
-		return sessionError(s.id, ErrNotFound)
-	case s.expired():
+	case s.deleted, s.expired(), life != anyLife && life != s.life():
 		return sessionError(s.id, ErrNotFound)
 	}
 	return nil
@@ -204,7 +205,7 @@ func (s *session[V]) expired() bool {
 // holds mu, and has seen to what is unsaved; after it, out must be called without mu.
 func (s *session[V]) leave(st state, why error) {
 	s.state = st
-	s.dead.Store(true)
+	s.fate.Or(1)
 	s.main.cell.Store(nil)
 	x := s.x
 	s.x = nil
@@ -215,9 +216,6 @@ func (s *session[V]) leave(st state, why error) {
 	}
 	if why != nil {
 		s.more().gone = why
-	}
-	if x != nil && x.life > 0 {
-		s.more().life = x.life
 	}
 }
 

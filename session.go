@@ -12,12 +12,12 @@ import (
 )
 
 // ID returns the session's ID.
-func (h *Session[V]) ID() string { return h.cur.Load().id }
+func (h *Session[V]) ID() string { return h.cur.Load().s.id }
 
 // Epoch returns the number of this node's tenure. It may still rise once after an
 // optimistic Create, until that is stored.
 func (h *Session[V]) Epoch() uint64 {
-	s := h.cur.Load()
+	s := h.cur.Load().s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.epoch
@@ -26,7 +26,7 @@ func (h *Session[V]) Epoch() uint64 {
 // Lag returns how long the oldest change of the session has waited to be stored; 0 if all is
 // stored. For what is in flight it is an upper bound.
 func (h *Session[V]) Lag() time.Duration {
-	s := h.cur.Load()
+	s := h.cur.Load().s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	since := s.since
@@ -39,18 +39,23 @@ func (h *Session[V]) Lag() time.Duration {
 	return time.Duration(h.db.now() - since)
 }
 
-// do runs op on the resident session. An evicted one is loaded again, and must be of the same tenure.
-func (h *Session[V]) do(ctx context.Context, op func(s *session[V]) error) error {
+// do runs op on the resident session and the life of it that the handle is on. An evicted session is loaded again, and
+// must be of the same tenure.
+func (h *Session[V]) do(ctx context.Context, op func(s *session[V], life uint32) error) error {
 	for {
-		s := h.cur.Load()
+		on := h.cur.Load()
+		s := on.s
 		if h.db.closing.Load() {
 			return ErrClosed
 		}
-		err := op(s)
+		err := op(s, on.life)
 		if !errors.Is(err, errEvicted) {
 			return err
 		}
 		h.db.out(s)
+		if on.life != s.life() {
+			return sessionError(s.id, ErrNotFound)
+		}
 		n, err := h.db.resident(ctx, s.id)
 		if err != nil {
 			return err
@@ -61,7 +66,7 @@ func (h *Session[V]) do(ctx context.Context, op func(s *session[V]) error) error
 		if epoch != old {
 			return &FencedError{Session: s.id, Epoch: old, By: store.Header{Session: s.id, Epoch: epoch, Owner: h.db.self}}
 		}
-		h.cur.CompareAndSwap(s, n)
+		h.cur.CompareAndSwap(on, &bond[V]{n, 0}) // an evicted session's life goes on as the first of the next
 	}
 }
 
@@ -70,17 +75,18 @@ func (h *Session[V]) do(ctx context.Context, op func(s *session[V]) error) error
 //   - ErrNotFound: there is no such entry, or the session was deleted or has expired.
 //   - ErrFenced, ErrReleased: the session is no longer here.
 func (h *Session[V]) Get(ctx context.Context, key string) (v V, err error) {
-	s := h.cur.Load()
+	on := h.cur.Load()
 	if key == "" && !h.db.slow.Load() {
-		if v, ok := h.db.glance(s); ok {
+		// If its life is not over now, it was not when the value was looked at.
+		if v, ok := h.db.glance(on.s); ok && on.s.life() == on.life {
 			return v, nil
 		}
 	}
-	if err := checkKey(s.id, key); err != nil {
+	if err := checkKey(on.s.id, key); err != nil {
 		return v, err
 	}
-	err = h.do(ctx, func(s *session[V]) error {
-		c, err := h.db.read(ctx, s, key)
+	err = h.do(ctx, func(s *session[V], life uint32) error {
+		c, err := h.db.read(ctx, s, life, key)
 		if err == nil {
 			v = c.val
 		}
@@ -103,8 +109,8 @@ func (h *Session[V]) PutUntil(ctx context.Context, key string, v V, at time.Time
 		return err
 	}
 	w := [1]write[V]{{key: key, cell: c}}
-	return h.do(ctx, func(s *session[V]) error {
-		return h.db.write(ctx, s, &change[V]{writes: w[:]})
+	return h.do(ctx, func(s *session[V], life uint32) error {
+		return h.db.write(ctx, s, &change[V]{writes: w[:], bound: true, life: life})
 	})
 }
 
@@ -114,41 +120,41 @@ func (h *Session[V]) Delete(ctx context.Context, key string) error {
 		return err
 	}
 	w := [1]write[V]{{key: key, cell: h.db.absent}}
-	return h.do(ctx, func(s *session[V]) error {
-		return h.db.write(ctx, s, &change[V]{writes: w[:]})
+	return h.do(ctx, func(s *session[V], life uint32) error {
+		return h.db.write(ctx, s, &change[V]{writes: w[:], bound: true, life: life})
 	})
 }
 
 // Expire sets the time from which the session is gone, with all its entries; zero is
 // never. It is a change like any other. After its time it cannot be extended.
 func (h *Session[V]) Expire(ctx context.Context, at time.Time) error {
-	return h.do(ctx, func(s *session[V]) error {
-		return h.db.write(ctx, s, &change[V]{expire: true, expires: store.TimeOf(at)})
+	return h.do(ctx, func(s *session[V], life uint32) error {
+		return h.db.write(ctx, s, &change[V]{expire: true, expires: store.TimeOf(at), bound: true, life: life})
 	})
 }
 
 // Expires returns the time that Expire set; zero is never.
 func (h *Session[V]) Expires() time.Time {
-	return store.Time(h.cur.Load().expires.Load()).Std()
+	return store.Time(h.cur.Load().s.expires.Load()).Std()
 }
 
 // All returns the session's entries in the order of their keys, as they are at one moment, after loading
 // those that are not in memory.
 func (h *Session[V]) All(ctx context.Context) (iter.Seq2[string, V], error) {
 	cells := map[string]*cell[V]{}
-	err := h.do(ctx, func(s *session[V]) error {
+	err := h.do(ctx, func(s *session[V], life uint32) error {
 		if err := h.db.serve(ctx, s); err != nil {
 			return err
 		}
 		for {
-			err := h.db.loadAll(ctx, s)
+			err := h.db.loadAll(ctx, s, life)
 			if err == nil {
 				var missing []string
-				if missing, err = s.collectAll(cells, h.db.absent); err == nil && len(missing) == 0 {
+				if missing, err = s.collectAll(life, cells, h.db.absent); err == nil && len(missing) == 0 {
 					return nil
 				}
 				for _, k := range missing {
-					if _, err := h.db.fetch(ctx, s, k, nil); err != nil {
+					if _, err := h.db.fetch(ctx, s, life, k, nil); err != nil {
 						return err
 					}
 				}
@@ -172,10 +178,10 @@ func (h *Session[V]) All(ctx context.Context) (iter.Seq2[string, V], error) {
 
 // collectAll fills cells with the entries of a complete session. It returns the keys
 // of those that left memory since it was loaded.
-func (s *session[V]) collectAll(cells map[string]*cell[V], absent *cell[V]) (missing []string, err error) {
+func (s *session[V]) collectAll(life uint32, cells map[string]*cell[V], absent *cell[V]) (missing []string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.usable(); err != nil {
+	if err := s.usable(life); err != nil {
 		return nil, err
 	}
 	now := time.Now()
@@ -203,7 +209,7 @@ func (s *session[V]) collectAll(cells map[string]*cell[V], absent *cell[V]) (mis
 //   - ErrRejected, ErrFenced: it will not be; Hooks.Lost has it.
 //   - The context's error: it is not known yet; it stays in the buffer.
 func (h *Session[V]) Sync(ctx context.Context) error {
-	return h.do(ctx, func(s *session[V]) error {
+	return h.do(ctx, func(s *session[V], life uint32) error {
 		s.mu.Lock()
 		ver, state := s.ver, s.state
 		s.mu.Unlock()

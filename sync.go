@@ -249,7 +249,7 @@ func (db *DB[V]) Release(ctx context.Context, id string) error {
 func (db *DB[V]) handOver(s *session[V], b *barrier) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.usable(); err != nil {
+	if err := s.usable(anyLife); err != nil {
 		return err
 	}
 	if !s.release {
@@ -293,7 +293,7 @@ func (db *DB[V]) Drain(ctx context.Context) (err error) {
 		var leaving []*session[V]
 		for s := range db.sessions.all() {
 			s.mu.Lock()
-			deleted := s.state == live && s.usable() != nil
+			deleted := s.state == live && s.usable(anyLife) != nil
 			if deleted {
 				s.join(b, s.ver)
 			}

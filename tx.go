@@ -16,6 +16,7 @@ type Tx[V any] struct {
 	db     *DB[V]
 	ctx    context.Context
 	s      *session[V]
+	life   uint32
 	reads  []version[V]
 	writes []write[V]
 	at     map[string]int // key → writes, when there are many
@@ -31,12 +32,12 @@ type Tx[V any] struct {
 // Robinson, 1981). So it must have no effects but through its Tx. It runs on the
 // caller's goroutine, under no lock. A panic in it reaches the caller, and nothing is written.
 func (h *Session[V]) Update(ctx context.Context, f func(tx *Tx[V]) error) error {
-	return h.do(ctx, func(s *session[V]) error {
+	return h.do(ctx, func(s *session[V], life uint32) error {
 		for {
 			if err := h.db.serve(ctx, s); err != nil {
 				return err
 			}
-			tx := Tx[V]{db: h.db, ctx: ctx, s: s}
+			tx := Tx[V]{db: h.db, ctx: ctx, s: s, life: life}
 			err := f(&tx)
 			switch {
 			case tx.stale != nil:
@@ -61,6 +62,7 @@ func (tx *Tx[V]) commit() error {
 	}
 	return tx.db.commit(tx.ctx, tx.s, &change[V]{
 		reads: tx.reads, writes: tx.writes, expire: tx.expire, expires: tx.until,
+		bound: true, life: tx.life,
 	})
 }
 
@@ -89,7 +91,7 @@ func (tx *Tx[V]) Get(key string) (v V, err error) {
 	var c *cell[V]
 	if i := tx.find(key); i >= 0 {
 		c = tx.writes[i].cell
-	} else if c, err = tx.db.fetch(tx.ctx, tx.s, key, tx.reads); err != nil {
+	} else if c, err = tx.db.fetch(tx.ctx, tx.s, tx.life, key, tx.reads); err != nil {
 		if err == errConflict || err == errEvicted {
 			tx.stale = err
 		}
