@@ -17,9 +17,12 @@ import (
 // something to flush, and the goroutine that does it. Every session belongs to one
 // lane, by the hash of its ID, and a lane has one batch in flight: so has each session.
 //
-//	clean ──commit──▶ queue ──MaxDelay, or someone waits──▶ ready ──batch──▶ in flight ──▶ clean
-//	                                                          ▲                  │ no answer
-//	                                                          └──backoff── retry ◀┘
+//	clean ──commit──▶ queue ──────MaxDelay, Flush─────▶ ready ──batch──▶ in flight ──▶ clean
+//	                    └──────someone waits in Sync─────▶──┘▲                 │ no answer
+//	                                                         └──backoff── retry ◀┘
+//
+// A session that someone waits for goes alone, or with others that are waited for, and before all that is ready: Sync
+// costs one round trip, however much is dirty, and what nobody waits for goes on coalescing.
 //
 // A session that changes while it is in flight is queued again at once. The age of a
 // change counts from the first one that is not taken yet: a key that changes for ever is
@@ -30,8 +33,10 @@ type lane[V any] struct {
 	idle atomic.Bool   // the goroutine waits, or is about to look at the queue: only then it must be woken
 
 	mu       sync.Mutex
-	queue    []*session[V] // oldest change first
-	since    int64         // age of the queue: of its oldest change; 0 if it is empty
+	queue    []*session[V] // oldest change first; some may have been flushed before their turn
+	waiting  int           // sessions in the queue that were not: those queued in turn
+	since    int64         // age of the queue: at least that of its oldest change; 0 if it is empty
+	urgent   []*session[V] // someone waits for them. A hint: each is in another list, too, or is done
 	kicked   bool          // flush the queue now, not when it is ripe
 	draining bool          // Close waits: likewise, until nothing is left
 	closed   bool          // nothing is taken any more
@@ -41,8 +46,11 @@ type lane[V any] struct {
 	aloft     []flight[V] // what the store has not answered yet
 	abandoned bool        // Close did not wait for that answer, and nobody is to touch it
 
+	turn uint8 // of the queue: 1 and 2 by turns; written under mu by the goroutine, which may read it without
+
 	// The rest belongs to the lane's goroutine.
-	ready   []*session[V] // to be flushed as soon as the store may be called
+	ready   []*session[V] // to be flushed as soon as the store may be called; those not queued any more are to be passed by
+	first   []*session[V] // before these: what was urgent
 	retry   []delayed[V]  // failed alone; each waits for its own time
 	back    []*session[V] // of the last batch, to be sent again
 	array   []*session[V] // the array under ready
@@ -81,6 +89,8 @@ func (l *lane[V]) push(s *session[V], now int64) bool {
 		l.since = now
 	}
 	l.queue = append(l.queue, s)
+	l.waiting++
+	s.turn = l.turn
 	full := !l.kicked && l.db.budget.used.Load() > l.db.budget.max/2
 	if full {
 		l.kicked = true
@@ -99,6 +109,30 @@ func (l *lane[V]) kick() {
 	l.kicked = len(l.queue) > 0 // not for the next change
 	l.mu.Unlock()
 	l.rouse()
+}
+
+// urge asks for a flush of one session now, if it is not in flight. What changes later waits for its time.
+func (l *lane[V]) urge(s *session[V]) {
+	l.mu.Lock()
+	l.urgent = append(l.urgent, s)
+	l.mu.Unlock()
+	l.rouse()
+}
+
+// unqueue notes that a session is taken out of turn, whichever list it was found in. Caller holds the session's mu; it is the
+// lane's goroutine.
+func (l *lane[V]) unqueue(s *session[V]) {
+	if s.turn != l.turn {
+		return // it is not in the queue
+	}
+	s.turn = 0
+	l.mu.Lock()
+	l.hold(s.since)
+	if l.waiting--; l.waiting == 0 {
+		clear(l.queue)
+		l.queue, l.since, l.kicked = l.queue[:0], 0, false
+	}
+	l.mu.Unlock()
 }
 
 // rouse has the goroutine look at the queue. To wake it costs a Put as much as all the rest; while
@@ -154,11 +188,15 @@ func (l *lane[V]) take() (wait int64, done bool) {
 			sort = len(l.ready) > l.db.opt.MaxBatch
 			l.queue, l.spare = l.spare[:0], nil
 			l.hold(l.since)
-			l.since, l.kicked = 0, false
+			l.since, l.kicked, l.waiting = 0, false, 0
+			l.turn = 3 - l.turn
 		} else {
 			wait = ripe
 		}
 	}
+	l.first = append(l.first, l.urgent...)
+	clear(l.urgent)
+	l.urgent = l.urgent[:0]
 	if l.draining && len(l.queue)+len(l.ready)+len(l.retry) == 0 {
 		l.closed, done = true, true
 	}
@@ -180,7 +218,7 @@ func (l *lane[V]) take() (wait int64, done bool) {
 	clear(l.retry[len(kept):])
 	l.retry = kept
 
-	if len(l.ready) > 0 {
+	if len(l.ready)+len(l.first) > 0 {
 		wait = max(l.pause-now, 0)
 	}
 	return wait, done
@@ -214,7 +252,10 @@ func (l *lane[V]) settled() {
 	}
 	l.held.Store(oldest)
 	l.report()
-	l.ready, l.spare, l.array = nil, l.array[:0], nil
+	l.ready = nil
+	if l.array != nil {
+		l.spare, l.array = l.array[:0], nil
+	}
 }
 
 // oldest returns the time of the oldest change of the lane that is not stored; 0 if there is none.
@@ -240,7 +281,7 @@ func (l *lane[V]) again(s *session[V], alone bool) {
 		s.fails = min(s.fails+1, 60)
 		s.more().due = l.db.now() + l.db.backoff(int(s.fails))
 	}
-	if s.queued { // it changed meanwhile, and is in the queue
+	if s.queued { // it changed meanwhile, and is in the queue, or was and is ready
 		l.mu.Lock()
 		if l.since == 0 || s.since < l.since {
 			l.since = s.since
@@ -248,7 +289,7 @@ func (l *lane[V]) again(s *session[V], alone bool) {
 		l.mu.Unlock()
 		return
 	}
-	s.queued = true
+	s.queued, s.turn = true, 0
 	if !alone {
 		l.back = append(l.back, s)
 		return

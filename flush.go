@@ -55,34 +55,42 @@ const batchBytes = 4 << 20
 func (l *lane[V]) flush(ctx context.Context) {
 	db, b := l.db, &l.batch
 	b.reset()
-	now, taken, suspect := db.now(), 0, false
-	for taken < len(l.ready) && len(b.flights) < l.limit && len(b.arena) < batchBytes {
-		s := l.ready[taken]
-		s.mu.Lock()
-		alone := s.fails > 0
-		if alone && s.x != nil && s.x.due > now { // it changed, and came by the queue
-			l.retry = append(l.retry, delayed[V]{s, s.x.due, s.since})
-			s.mu.Unlock()
-			l.ready[taken] = nil
-			taken++
-			continue
+	now, suspect := db.now(), false
+	for len(b.flights) < l.limit && len(b.arena) < batchBytes && !suspect {
+		from, urgent := &l.ready, false
+		if len(l.first) > 0 {
+			from, urgent = &l.first, true
 		}
-		if alone && len(b.flights) > 0 {
-			s.mu.Unlock()
-			break // it failed before: in a batch of its own, it harms nobody
-		}
-		ok := b.collect(db, s)
-		s.mu.Unlock()
-		l.ready[taken] = nil
-		taken++
-		if ok {
-			b.encode(db, &b.flights[len(b.flights)-1])
-		}
-		if suspect = alone; alone {
+		if len(*from) == 0 {
 			break
 		}
+		s, taken := (*from)[0], false
+		s.mu.Lock()
+		if urgent {
+			s.urged = false
+		}
+		switch alone := s.fails > 0; {
+		case !s.queued: // it was flushed before its turn
+		case alone && urgent: // it has a time of its own, and is in another list
+		case alone && s.x != nil && s.x.due > now: // it changed, and came by the queue
+			s.turn = 0
+			l.retry = append(l.retry, delayed[V]{s, s.x.due, s.since})
+		case alone && len(b.flights) > 0:
+			from = nil // it failed before: in a batch of its own, it harms nobody
+		default:
+			l.unqueue(s)
+			taken, suspect = b.collect(db, s), alone
+		}
+		s.mu.Unlock()
+		if from == nil {
+			break
+		}
+		(*from)[0] = nil
+		*from = (*from)[1:]
+		if taken {
+			b.encode(db, &b.flights[len(b.flights)-1])
+		}
 	}
-	l.ready = l.ready[taken:]
 	defer l.settled()
 
 	puts, deletes := b.puts, b.deletes

@@ -126,7 +126,7 @@ func Open[V any](ctx context.Context, st store.Store, o Options) (*DB[V], error)
 		db.log.Error("kvstore: a hook panicked", "panic", v)
 	})
 	for range o.Flushers {
-		l := &lane[V]{db: db, wake: make(chan struct{}, 1), limit: o.MaxBatch}
+		l := &lane[V]{db: db, wake: make(chan struct{}, 1), limit: o.MaxBatch, turn: 1}
 		db.lanes = append(db.lanes, l)
 		db.closed.lanes.Go(func() { l.run(db.ctx) })
 	}

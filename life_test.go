@@ -15,7 +15,9 @@ import (
 // does not write into it, whether or not the store has heard of either.
 func TestHandleOfAFormerLife(t *testing.T) {
 	ends := map[string]func(db *kvstore.DB[int], s *kvstore.Session[int]) error{
-		"deleted": func(db *kvstore.DB[int], s *kvstore.Session[int]) error { return db.Delete(context.Background(), s.ID()) },
+		"deleted": func(db *kvstore.DB[int], s *kvstore.Session[int]) error {
+			return db.Delete(context.Background(), s.ID())
+		},
 		"expired": func(_ *kvstore.DB[int], s *kvstore.Session[int]) error {
 			err := s.Expire(context.Background(), time.Now().Add(time.Second))
 			time.Sleep(time.Second)
@@ -23,8 +25,10 @@ func TestHandleOfAFormerLife(t *testing.T) {
 		},
 	}
 	begins := map[string]func(db *kvstore.DB[int]) (*kvstore.Session[int], error){
-		"Create":        func(db *kvstore.DB[int]) (*kvstore.Session[int], error) { return db.Create(context.Background(), "s") },
-		"AdoptOrCreate": func(db *kvstore.DB[int]) (*kvstore.Session[int], error) { return db.AdoptOrCreate(context.Background(), "s") },
+		"Create": func(db *kvstore.DB[int]) (*kvstore.Session[int], error) { return db.Create(context.Background(), "s") },
+		"AdoptOrCreate": func(db *kvstore.DB[int]) (*kvstore.Session[int], error) {
+			return db.AdoptOrCreate(context.Background(), "s")
+		},
 		"Put": func(db *kvstore.DB[int]) (*kvstore.Session[int], error) {
 			if err := db.Put(context.Background(), "s", 2); err != nil {
 				return nil, err

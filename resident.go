@@ -59,6 +59,7 @@ type session[V any] struct {
 	fate     atomic.Uint32 // bit 0: state is not live; the rest counts the lives that ended here; written under mu
 	hash     uint32        // of id, in the index; set when it comes in
 
+	turn     uint8 // of the lane's queue in which it is; 0 if it is not in that
 	state    state
 	fails    uint8 // attempts in a row that failed for this session alone
 	complete bool  // every key the store has is in memory: an unknown key does not exist
@@ -69,7 +70,8 @@ type session[V any] struct {
 	wipe     bool  // the entries on record are of a deleted life: they go first
 	deleted  bool  // deleted here; not there for anyone, until revived or departed
 	release  bool  // being handed over: takes no changes
-	queued   bool  // waiting in its lane for a flush; true if anything is to be flushed and not in flight
+	urged    bool  // in the lane's urgent ones
+	queued   bool  // in a list of its lane, to be flushed; true if anything is to be flushed and not in flight
 	flying   bool  // in a batch that the store has not answered
 	probing  bool  // the store rejected it and did not say which entry: flush them one by one
 }

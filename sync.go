@@ -102,12 +102,16 @@ func (db *DB[V]) sync(ctx context.Context, s *session[V], ver uint64) error {
 	s.mu.Lock()
 	s.join(b, ver)
 	waits := b.left.Load() > 1
+	urge := waits && s.queued && !s.urged
+	s.urged = s.urged || urge
 	s.mu.Unlock()
 	if !waits {
 		b.finish(nil)
 		return b.wait(ctx)
 	}
-	db.lane(s).kick()
+	if urge {
+		db.lane(s).urge(s)
+	}
 	b.finish(nil)
 	if err := b.wait(ctx); err != nil {
 		return &unstoredError{s.id, err}

@@ -1,0 +1,173 @@
+package kvstore_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-6f1f505d/kvstore"
+	"github.com/seed-6f1f505d/kvstore/store"
+	"github.com/seed-6f1f505d/kvstore/store/memory"
+)
+
+// sizes is a store that counts the changes of each call, and may be away.
+type sizes struct {
+	store.Store
+	mu    sync.Mutex
+	calls []int
+	away  bool
+}
+
+func (s *sizes) Apply(ctx context.Context, cs []store.Change) ([]store.Result, error) {
+	s.mu.Lock()
+	away := s.away
+	if !away {
+		s.calls = append(s.calls, len(cs))
+	}
+	s.mu.Unlock()
+	if away {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return s.Store.Apply(ctx, cs)
+}
+
+// taken returns the sizes of the calls since the last time.
+func (s *sizes) taken() (calls []int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	calls, s.calls = s.calls, nil
+	return calls
+}
+
+func (s *sizes) setAway(away bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.away = away
+}
+
+func dirtySessions(t *testing.T, db *kvstore.DB[int], n int) (ss []*kvstore.Session[int]) {
+	t.Helper()
+	for i := range n {
+		s, err := db.Create(t.Context(), fmt.Sprint("s", i))
+		check(t, err)
+		check(t, s.Put(t.Context(), "", i))
+		ss = append(ss, s)
+	}
+	return ss
+}
+
+// Sync stores what it waits for, and leaves to the others the time in which they coalesce.
+func TestSyncTakesOnlyWhatItWaitsFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		st := &sizes{Store: memory.New()}
+		o := brisk("a")
+		o.Flushers, o.MaxDelay = 1, time.Minute
+		db := openInts(t, st, o)
+		ss := dirtySessions(t, db, 100)
+		time.Sleep(time.Second)
+
+		for round := range 3 {
+			check(t, ss[7].Put(ctx, "", round))
+			check(t, ss[7].Sync(ctx))
+			if got := st.taken(); len(got) != 1 || got[0] != 1 {
+				t.Fatalf("a Sync of one session of a hundred wrote %v sessions", got)
+			}
+			if ss[7].Lag() != 0 || ss[8].Lag() == 0 {
+				t.Errorf("the lag of the session that was synced is %v, of another %v", ss[7].Lag(), ss[8].Lag())
+			}
+		}
+		if lag := db.Health().Lag; lag != time.Second {
+			t.Errorf("the lag is %v, the other sessions' changes are a second old", lag)
+		}
+
+		// What was flushed before its turn is not flushed again when that comes.
+		for i := range 50 {
+			check(t, ss[i].Sync(ctx))
+		}
+		st.taken()
+		check(t, ss[3].Put(ctx, "", 0))
+		check(t, db.Flush(ctx))
+		if got := st.taken(); len(got) != 1 || got[0] != 51 {
+			t.Errorf("51 sessions were dirty, and %v were written", got)
+		}
+
+		// When all that was queued has been synced there is no lag, and nothing to come.
+		dirty := func() {
+			for i, s := range ss[:10] {
+				check(t, s.Put(ctx, "", i))
+			}
+		}
+		dirty()
+		var wg sync.WaitGroup
+		for _, s := range ss[:10] {
+			wg.Go(func() { check(t, s.Sync(ctx)) })
+		}
+		wg.Wait()
+		if lag := db.Health().Lag; lag != 0 {
+			t.Errorf("all is stored, and the lag is %v", lag)
+		}
+		st.taken()
+		time.Sleep(2 * time.Minute)
+		if got := st.taken(); len(got) > 0 {
+			t.Errorf("all was stored, and %v sessions were written", got)
+		}
+
+		// All who wait at the time share a round trip.
+		dirty()
+		st.setAway(true)
+		for _, s := range ss[:10] {
+			wg.Go(func() { check(t, s.Sync(ctx)) })
+		}
+		time.Sleep(time.Second)
+		st.setAway(false)
+		wg.Wait()
+		if got := st.taken(); len(got) > 6 { // the first batch had no answer, the next ones are its parts: 1, 1, 2, 4 …
+			t.Errorf("ten Syncs took the calls %v", got)
+		}
+		check(t, db.Close(ctx))
+	})
+}
+
+// During an outage many come and go that wait for the same sessions. It costs no memory, and in the end
+// each session is written once.
+func TestSyncInAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := &sizes{Store: memory.New()}
+		o := brisk("a")
+		o.Flushers, o.MaxDelay = 1, 100*time.Millisecond
+		db := openInts(t, st, o)
+		ss := dirtySessions(t, db, 50)
+		st.setAway(true)
+		for range 200 {
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			var wg sync.WaitGroup
+			for i, s := range ss {
+				wg.Go(func() {
+					check(t, s.Put(t.Context(), "", i))
+					want(t, s.Sync(ctx), context.DeadlineExceeded)
+				})
+			}
+			wg.Wait()
+			cancel()
+		}
+		st.setAway(false)
+		check(t, db.Flush(t.Context()))
+		var n int
+		for _, c := range st.taken() {
+			n += c
+		}
+		if n != len(ss) || db.Stats().Buffered != 0 {
+			t.Errorf("%d sessions were written %d times, %d bytes are left", len(ss), n, db.Stats().Buffered)
+		}
+		time.Sleep(time.Minute)
+		if got := st.taken(); len(got) > 0 {
+			t.Errorf("all was stored, and %v sessions were written", got)
+		}
+		check(t, db.Close(t.Context()))
+	})
+}
