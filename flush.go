@@ -57,8 +57,9 @@ func (l *lane[V]) flush(ctx context.Context) {
 	b.reset()
 	now, suspect := db.now(), false
 	for len(b.flights) < l.limit && len(b.arena) < batchBytes && !suspect {
+		// Those that are waited for go first, but never take the whole batch: the others have a bound to their lag.
 		from, urgent := &l.ready, false
-		if len(l.first) > 0 {
+		if len(l.first) > 0 && (len(l.ready) == 0 || len(b.flights) < (l.limit+1)/2) {
 			from, urgent = &l.first, true
 		}
 		if len(*from) == 0 {

@@ -171,3 +171,53 @@ func TestSyncInAnOutage(t *testing.T) {
 		check(t, db.Close(t.Context()))
 	})
 }
+
+// Many who wait, all the time, and more than one call to the store can serve, do not keep the others from being
+// stored in time.
+func TestSyncStarvesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		st := &tap{Store: memory.New()}
+		st.apply = func(ctx context.Context, cs []store.Change) ([]store.Result, error) {
+			time.Sleep(10 * time.Millisecond)
+			return st.Store.Apply(ctx, cs)
+		}
+		o := brisk("a")
+		o.Flushers, o.MaxDelay, o.MaxBatch = 1, 100*time.Millisecond, 8
+		db := openInts(t, st, o)
+		ss := dirtySessions(t, db, 32)
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		for _, s := range ss {
+			wg.Go(func() {
+				for n := 0; ; n++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					check(t, s.Put(ctx, "", n))
+					check(t, s.Sync(ctx))
+				}
+			})
+		}
+		var most time.Duration
+		for n := 1; n <= 100; n++ {
+			check(t, db.Put(ctx, "quiet", n))
+			start := time.Now()
+			for time.Since(start) < time.Second {
+				if _, m := ints(t, st, "quiet"); m[""] == n {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+			most = max(most, time.Since(start))
+		}
+		close(stop)
+		wg.Wait()
+		if most > 300*time.Millisecond {
+			t.Errorf("a change was stored after %v, MaxDelay is %v", most, o.MaxDelay)
+		}
+		check(t, db.Close(ctx))
+	})
+}
