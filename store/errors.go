@@ -54,6 +54,9 @@ func (c *Change) Check() (keys []string, err error) {
 	if c.Epoch == 0 || c.Seq == 0 {
 		return nil, fmt.Errorf("%w: session %q: epoch %d, seq %d: both start at 1", ErrInvalid, c.Session, c.Epoch, c.Seq)
 	}
+	if c.Birth > c.Seq || c.Birth > 0 && !c.Create {
+		return nil, fmt.Errorf("%w: session %q: birth %d, seq %d, create %t: Birth is the Seq of an earlier attempt to create", ErrInvalid, c.Session, c.Birth, c.Seq, c.Create)
+	}
 	if c.Epoch > MaxEpoch || c.Seq > MaxEpoch {
 		return nil, fmt.Errorf("%w: session %q: epoch %d, seq %d: MaxEpoch is exceeded", ErrInvalid, c.Session, c.Epoch, c.Seq)
 	}

@@ -49,7 +49,7 @@ func (c *Change) Judge(h Header, ownerAlive bool, now time.Time) (o Outcome, nex
 		if c.Seq <= h.Seq {
 			return Already, h, false
 		}
-		if h.Deleted && !c.Delete && !c.Create {
+		if h.Deleted && !c.Delete && !c.Create || h.Seq < c.Birth {
 			return Fenced, h, false
 		}
 	case c.Create && c.Epoch > h.Epoch && gone(h, ownerAlive, now):

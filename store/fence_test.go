@@ -59,9 +59,10 @@ func same(a, b Header) bool {
 func TestJudgeChange(t *testing.T) {
 	n := 0
 	for _, s := range states() {
-		for bits := range 16 {
+		for bits := range 48 {
 			c := Change{Session: "s", Owner: me, Epoch: 5, Seq: 7, Aliases: []string{"new"}, Schema: 4, Expires: future + 1}
 			c.Create, c.Delete, c.Wipe, c.Release = bits&1 != 0, bits&2 != 0, bits&4 != 0, bits&8 != 0
+			c.Birth = []uint64{0, 6, 7}[bits>>4]
 			o, next, wipe := c.Judge(s.h, s.alive, testNow)
 			n++
 			if want := naiveChange(s, c); o != want {
@@ -109,6 +110,9 @@ func naiveChange(s state, c Change) Outcome {
 	isGone := h.Expires == expired && (!s.alive || h.Released)
 	if hasPair && h.Seq >= c.Seq {
 		return Already
+	}
+	if hasPair && h.Epoch > 0 && h.Seq < c.Birth {
+		return Fenced
 	}
 	if hasPair && !isDeleted {
 		return Applied

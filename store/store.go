@@ -92,6 +92,8 @@ type Store interface {
 	//     change is Already there: nothing is written.
 	//   - If h has the change's incarnation and epoch, and is not deleted, the change is Applied.
 	//   - If h has them and is deleted, only a change that deletes or creates is Applied.
+	//   - If h has them and a seq below the change's Birth, h is not of the session that the change is about to
+	//     make, but of one from before, or that a claim made: Fenced. A new session has a new epoch.
 	//   - If h is deleted, or gone by expiry, a change that creates, with an
 	//     epoch above h's, is Applied, and nothing of the former life remains.
 	//   - Everything else is Fenced, and Header is h: in particular a change to an absent session
@@ -285,10 +287,11 @@ type Change struct {
 	Epoch   uint64
 	Seq     uint64 // above every earlier change of this tenure
 
-	Create  bool // the session may be made by this change (with Delete: its tombstone)
-	Wipe    bool // all entries on record go before Puts
-	Delete  bool // the session goes; Puts and Deletes are empty
-	Release bool // after this change anyone may claim
+	Create  bool   // the session may be made by this change (with Delete: its tombstone)
+	Birth   uint64 // with Create: the Seq of the first attempt to make it; 0: that is not told
+	Wipe    bool   // all entries on record go before Puts
+	Delete  bool   // the session goes; Puts and Deletes are empty
+	Release bool   // after this change anyone may claim
 
 	Puts    []Entry // no key stands twice in Puts and Deletes together
 	Deletes []string

@@ -57,6 +57,37 @@ var applyRules = []rule{
 			k.applied(a.change("k", "w"))
 		}},
 	}},
+	{"If h has them and a seq below the change's Birth, h is not of the session that the change is about to make, but of one from before, or that a claim made: Fenced. A new session has a new epoch.", []testcase{
+		{"made by a claim whose answer was lost", func(k *kit) {
+			a := k.own("s")
+			c := wiping(a.change("k", "new"))
+			k.unchanged("s", "a creation", func() { k.gets(store.Fenced, born(c, c.Seq)) })
+		}},
+		{"adopted by a claim whose answer was lost", func(k *kit) {
+			k.own("s", "k", "v")
+			a := k.take("s")
+			c := wiping(a.change("k", "new"))
+			k.unchanged("s", "a creation", func() { k.gets(store.Fenced, born(c, c.Seq)) })
+		}},
+		{"released by its creator", func(k *kit) {
+			a := k.own("s", "k", "v")
+			k.applied(releasing(a.change()))
+			c := a.change("k", "new")
+			k.unchanged("s", "a creation", func() { k.gets(store.Fenced, born(wiping(c), c.Seq)) })
+		}},
+		{"a later attempt of the same creation", func(k *kit) {
+			a := unclaimed("s", 1)
+			k.applied(born(a.change("k", "v"), 1))
+			k.applied(born(a.change("l", "w"), 1))
+			k.holds("s", "k", "v", "l", "w")
+		}},
+		{"over the creator's own tombstone", func(k *kit) {
+			a := k.own("s", "k", "v")
+			k.applied(erasing(a.change()))
+			c := a.change("l", "w")
+			k.unchanged("s", "a creation", func() { k.gets(store.Fenced, born(c, c.Seq)) })
+		}},
+	}},
 	{"Applied, the header has the change's seq, Released, expiry, aliases and schema;", []testcase{
 		{"the header", func(k *kit) {
 			a, at := k.own("s", "k", "v"), inAnHour()

@@ -70,6 +70,12 @@ var repeatRules = []rule{
 			k.already(c)
 			k.holds("s", "k", "next")
 		}},
+		{"an earlier attempt to create", func(k *kit) {
+			a := unclaimed("s", 1)
+			late := born(a.change("k", "late"), 1)
+			k.applied(born(a.change("k", "v"), 1))
+			k.already(late)
+		}},
 		{"the claim's seq 0 is below every change", func(k *kit) {
 			k.own("s", "k", "v")
 			b := k.take("s")

@@ -60,6 +60,7 @@ func (t *tenure) change(kv ...string) store.Change {
 // What a change may be besides puts.
 
 func creating(c store.Change) store.Change                  { c.Create = true; return c }
+func born(c store.Change, seq uint64) store.Change          { c.Create, c.Birth = true, seq; return c }
 func wiping(c store.Change) store.Change                    { c.Wipe = true; return c }
 func erasing(c store.Change) store.Change                   { c.Delete = true; return c }
 func releasing(c store.Change) store.Change                 { c.Release = true; return c }
