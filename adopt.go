@@ -103,19 +103,31 @@ func (db *DB[V]) bring(ctx context.Context, id string, how how, keys []string) (
 		select {
 		case <-c.done:
 		case <-ctx.Done():
+			if c.how == vacant { // nobody may come for the place that is being made
+				db.spawn(func(context.Context) {
+					<-c.done
+					db.vacate(c.s)
+				})
+			}
 			return nil, ctx.Err()
 		}
-		if c.err == nil || c.how == how {
+		if c.how == how || c.err == nil && c.how != vacant {
 			return c.s, c.err
 		}
-		// It was asked for in another way, and refused.
+		// It was asked for in another way, and refused, or it is only a place.
 	}
 }
 
 // found judges a session that is in the map. It reports again if it has left and been taken out.
 func (db *DB[V]) found(ctx context.Context, s *session[V], how how) (again bool, err error) {
+	if how != vacant {
+		db.vacate(s) // the store is to be asked; who wanted to create it tries again
+	}
 	s.mu.Lock()
 	state, err, release := s.state, s.usable(anyLife), s.release
+	if s.vacant() && how == vacant {
+		err = nil
+	}
 	s.mu.Unlock()
 	switch {
 	case state != live:
@@ -128,7 +140,9 @@ func (db *DB[V]) found(ctx context.Context, s *session[V], how how) (again bool,
 		err = db.verify(ctx, s)
 		return errors.Is(err, ErrFenced), err
 	case err != nil && how == adoptOrCreate:
-		err = db.commit(ctx, s, &change[V]{revive: true})
+		if err = db.commit(ctx, s, &change[V]{revive: true}); err == nil {
+			err = db.syncAll(ctx, s) // it is stored when AdoptOrCreate returns
+		}
 		return db.retry(s, err), err
 	}
 	return false, err
@@ -158,6 +172,9 @@ func (db *DB[V]) ask(ctx context.Context, st *stripe[V], c *call[V], id string, 
 	}
 	delete(st.calls, id)
 	st.mu.Unlock()
+	if c.s != nil && c.s.dead() {
+		db.out(c.s) // its time came before it was in the map
+	}
 	close(c.done)
 	if s != nil && db.sieve != nil {
 		db.sieve.insert(s)
@@ -242,7 +259,7 @@ func unread(err error) (keys []string) {
 // rehydrate makes a resident session of what the store returned. Of the keys asked
 // for, those that are neither in entries nor unread are known not to exist.
 func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread []string, empty bool, gen uint32) *session[V] {
-	s := &session[V]{id: h.Session, epoch: h.Epoch, complete: empty}
+	s := &session[V]{id: h.Session, hash: db.sessions.hash(h.Session), epoch: h.Epoch, complete: empty}
 	s.verified.Store(gen)
 	if len(h.Aliases) > 0 || h.Schema != 0 {
 		x := s.more()
@@ -270,9 +287,11 @@ func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread 
 		e.cell.Store(c)
 	}
 	// Last: what has expired already is ended at once, on another goroutine.
-	db.expirer.arm(s, sessionKey, 0, h.Expires)
+	db.expirer.arm(s, alarmKey[V]{}, 0, h.Expires)
 	for i := range entries {
-		db.expirer.arm(s, entryKey(entries[i].Key), 0, entries[i].Expires)
+		if e := s.lookup(entries[i].Key); e.cell.Load() != nil {
+			db.expirer.arm(s, alarmKey[V]{entries[i].Key, e}, 0, entries[i].Expires)
+		}
 	}
 	return s
 }
@@ -285,20 +304,22 @@ func (db *DB[V]) decode(e *store.Entry) (*cell[V], error) {
 	return c, nil
 }
 
-// vacancy returns a session with no life yet. Like one that was deleted, it is revived by a commit. Its epoch is
-// one that this node has never had of it: else the store would take its creation for a change of
-// the session that was here before, and is only released.
+// vacancy returns a session with no life yet. Like one that was deleted, it is revived by a commit.
+//
+// Its epoch is the first. Above a tombstone the store refuses that, and reborn proposes the next one. It is
+// never higher than by one above what the store has: so whoever else makes the session, and deletes it, uses that
+// number up, and an attempt of ours that arrives later brings nothing back.
 func (db *DB[V]) vacancy(id string) *session[V] {
-	s := &session[V]{id: id, epoch: db.floor.Load() + 1, complete: true, creating: true, deleted: true}
+	s := &session[V]{id: id, hash: db.sessions.hash(id), epoch: 1, complete: true, creating: true, deleted: true}
 	s.main.cell.Store(db.absent)
 	s.verified.Store(db.lease.gen.Load())
 	return s
 }
 
-// site returns the session, or a vacancy. The store is asked only if the session may have been evicted:
-// a creation must not pass for a change of what this node owns already.
+// site returns the session, or a vacancy. The store is asked only if this node may own it without having it in memory: it
+// was evicted, or the answer to a claim was lost.
 func (db *DB[V]) site(ctx context.Context, id string) (*session[V], error) {
-	if db.sieve != nil {
+	if db.sieve != nil || db.astray.Load() {
 		return db.want(ctx, id, vacant, nil)
 	}
 	if err := checkID(id); err != nil {
@@ -343,8 +364,11 @@ func (db *DB[V]) create(ctx context.Context, id string) (*session[V], error) {
 
 // vacate takes a session out if it never began to live.
 func (db *DB[V]) vacate(s *session[V]) {
+	if s == nil {
+		return
+	}
 	s.mu.Lock()
-	vacant := s.state == live && s.deleted && s.ver == 0 && s.clean()
+	vacant := s.state == live && s.vacant() && s.clean()
 	if vacant {
 		s.leave(departed, sessionError(s.id, ErrNotFound))
 	}
@@ -376,9 +400,10 @@ func (db *DB[V]) expel(s *session[V], f *flight[V], why error) {
 		db.fenced(e)
 	}
 	db.budget.release(free)
-	db.depart(s, why)
+	s.leave(departed, why)
 	s.mu.Unlock()
 	db.out(s)
+	db.lane(s).rouse() // nobody waits for it any more
 }
 
 // unsaved describes all of a session that is not stored, and what it holds of the

@@ -2,6 +2,7 @@ package kvstore
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,4 +50,27 @@ func TestAlarmsAreBounded(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Entries that expire, and are deleted before, leave no alarms behind.
+func TestAlarmsOfTheDeleted(t *testing.T) {
+	ctx := context.Background()
+	db, err := Open[string](ctx, memory.New(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close(ctx)
+	s, _ := db.Create(ctx, "s")
+	for i := range 50_000 {
+		k := fmt.Sprintf("timer/%d", i)
+		s.PutUntil(ctx, k, "x", time.Now().Add(time.Hour))
+		s.Delete(ctx, k)
+	}
+	db.Flush(ctx)
+	db.expirer.mu.Lock()
+	n := len(db.expirer.alarms)
+	db.expirer.mu.Unlock()
+	if n > 5000 {
+		t.Errorf("nothing expires any more, and there are %d alarms, for an hour", n)
+	}
 }

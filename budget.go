@@ -126,11 +126,11 @@ func (db *DB[V]) await(ctx context.Context, id string, n int64) error {
 	if n > db.budget.max {
 		return fmt.Errorf("%w: session %q: a write of %d bytes does not fit into Options.MaxBuffer of %d", ErrTooLarge, id, n, db.budget.max)
 	}
-	if db.opt.Overflow == Reject {
-		return fmt.Errorf("%w: session %q: %d bytes are unsaved", ErrFull, id, db.budget.used.Load())
-	}
 	for _, l := range db.lanes {
 		l.kick()
+	}
+	if db.opt.Overflow == Reject {
+		return fmt.Errorf("%w: session %q: %d bytes are unsaved", ErrFull, id, db.budget.used.Load())
 	}
 	if err := db.budget.acquire(ctx, db.stopping, n); err != nil {
 		return fmt.Errorf("kvstore: session %q: waiting for room in the buffer: %w", id, err)

@@ -43,8 +43,8 @@ type lane[V any] struct {
 	ended    bool          // the goroutine has ended
 	watchers []watcher     // Flush
 
-	aloft     []flight[V] // what the store has not answered yet
-	abandoned bool        // Close did not wait for that answer, and nobody is to touch it
+	aloft     []flight[V] // what was collected, and the store has not answered
+	abandoned bool        // Close did not wait for that, and has handed it over: nobody is to touch it
 
 	turn uint8 // of the queue: 1 and 2 by turns; written under mu by the goroutine, which may read it without
 
@@ -91,7 +91,7 @@ func (l *lane[V]) push(s *session[V], now int64) bool {
 	l.queue = append(l.queue, s)
 	l.waiting++
 	s.turn = l.turn
-	full := !l.kicked && l.db.budget.used.Load() > l.db.budget.max/2
+	full := !l.kicked && (l.db.budget.used.Load() > l.db.budget.max/2 || l.db.budget.waiting.Load() > 0)
 	if full {
 		l.kicked = true
 	}
@@ -208,7 +208,7 @@ func (l *lane[V]) take() (wait int64, done bool) {
 	}
 	kept := l.retry[:0]
 	for _, r := range l.retry {
-		if r.due <= now {
+		if r.due <= now || r.s.dead() {
 			l.ready = append(l.ready, r.s)
 			continue
 		}
@@ -322,8 +322,8 @@ func (l *lane[V]) succeeded() {
 // jitter (Brooker, "Exponential Backoff and Jitter", 2015).
 func (db *DB[V]) backoff(n int) int64 {
 	ceil := db.opt.RetryMax
-	if n < 32 {
-		ceil = min(ceil, db.opt.RetryMin<<n)
+	if n < 32 && db.opt.RetryMin <= ceil>>n { // the other way round it may overflow
+		ceil = db.opt.RetryMin << n
 	}
 	return rand.Int64N(int64(ceil)) + 1
 }

@@ -135,8 +135,15 @@ func (db *DB[V]) remains(ended error, stuck bool) error {
 		var free int64
 		unsaved := s.saved != s.ver
 		if unsaved {
-			l, free = db.unsaved(s, aloft[s])
+			f := aloft[s]
+			if f != nil && f.ended {
+				f = nil
+			}
+			l, free = db.unsaved(s, f)
 			l.Cause = ErrClosed
+			if f != nil {
+				f.ended = true
+			}
 		}
 		s.leave(departed, ErrClosed)
 		s.mu.Unlock()
@@ -145,6 +152,17 @@ func (db *DB[V]) remains(ended error, stuck bool) error {
 			left.Sessions++
 			left.Entries += len(l.Entries)
 			db.lost(l)
+		}
+	}
+	for s, f := range aloft { // of sessions that left while it was under way
+		s.mu.Lock()
+		ended, why := f.ended, s.gone()
+		f.ended = true
+		s.mu.Unlock()
+		if !ended {
+			left.Sessions++
+			left.Entries += len(f.items)
+			db.discard(f, store.Result{}, why)
 		}
 	}
 	db.sessions.clear()

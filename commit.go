@@ -44,6 +44,9 @@ type write[V any] struct {
 // errConflict: a read of the transaction is out of date; run it again.
 var errConflict = errors.New("kvstore: conflict")
 
+// errUnverified: the lease lapsed a moment ago. It never leaves commit.
+var errUnverified = errors.New("kvstore: not verified")
+
 // Every dirty entry holds this of the budget beside its key and value, and so
 // does a dirty header beside the ID.
 const dirtyOverhead = 64
@@ -58,9 +61,12 @@ func (db *DB[V]) cost(key string, c *cell[V]) int32 {
 
 func headCost(id string) int64 { return int64(dirtyOverhead + len(id)) }
 
-// commit makes the change, waiting for room in the buffer as Options.Overflow says.
+// commit makes the change, if serving is allowed, waiting for room in the buffer as Options.Overflow says.
 // On an error nothing was changed.
 func (db *DB[V]) commit(ctx context.Context, s *session[V], ch *change[V]) error {
+	if err := db.serve(ctx, s); err != nil {
+		return err
+	}
 	for i := range ch.writes {
 		ch.writes[i].cost = db.cost(ch.writes[i].key, ch.writes[i].cell)
 	}
@@ -71,6 +77,12 @@ func (db *DB[V]) commit(ctx context.Context, s *session[V], ch *change[V]) error
 		if err := db.admit(s, ch); err != nil {
 			s.mu.Unlock()
 			db.budget.release(room)
+			room = 0
+			if err == errUnverified {
+				if err = db.serve(ctx, s); err == nil {
+					continue
+				}
+			}
 			return err
 		}
 		need := db.need(s, ch)
@@ -94,6 +106,9 @@ func (db *DB[V]) commit(ctx context.Context, s *session[V], ch *change[V]) error
 		ver := s.ver
 		s.mu.Unlock()
 		db.budget.release(room - need)
+		if waited && db.budget.waiting.Load() > 0 {
+			db.lane(s).kick() // others wait for what this holds
+		}
 		if db.opt.Mode == WriteThrough || waited && db.opt.Overflow == Through {
 			return db.sync(ctx, s, ver)
 		}
@@ -103,8 +118,11 @@ func (db *DB[V]) commit(ctx context.Context, s *session[V], ch *change[V]) error
 
 // admit returns why ch cannot be done now. Caller holds mu.
 func (db *DB[V]) admit(s *session[V], ch *change[V]) error {
-	if db.closing.Load() {
-		return ErrClosed
+	if err := db.inTime(); err != nil { // time may have passed since serve
+		return err
+	}
+	if db.opt.Strict && s.verified.Load() != db.lease.gen.Load() {
+		return errUnverified
 	}
 	ch.ending = ch.del
 	life := anyLife
@@ -112,7 +130,7 @@ func (db *DB[V]) admit(s *session[V], ch *change[V]) error {
 		life = ch.life
 	}
 	if err := s.usable(life); err != nil {
-		if !ch.revive || s.state != live {
+		if !ch.revive || s.state != live || s.vacant() && !ch.birth {
 			return err
 		}
 		ch.ending = true
@@ -175,8 +193,8 @@ func (db *DB[V]) change(s *session[V], ch *change[V]) {
 	}
 	if ch.expire {
 		s.head = true
-		db.expirer.arm(s, sessionKey, store.Time(s.expires.Load()), ch.expires)
-		s.expires.Store(int64(ch.expires))
+		was := store.Time(s.expires.Swap(int64(ch.expires)))
+		db.expirer.arm(s, alarmKey[V]{}, was, ch.expires)
 	}
 	for _, w := range ch.writes {
 		db.set(s, w)
@@ -194,17 +212,26 @@ func (db *DB[V]) set(s *session[V], w write[V]) {
 	}
 	if w.cell.expires != 0 {
 		var was store.Time
-		if c := e.cell.Load(); c != nil {
+		if c := e.cell.Swap(w.cell); c != nil {
 			was = c.expires
 		}
-		db.expirer.arm(s, entryKey(w.key), was, w.cell.expires)
-	} // else the old cell need not be touched: it is not in the cache
-	e.cell.Store(w.cell)
+		db.expirer.arm(s, alarmKey[V]{w.key, e}, was, w.cell.expires)
+	} else {
+		e.cell.Store(w.cell) // the old cell need not be touched: it is not in the cache
+	}
 	if w.cell == db.absent && !e.stored {
 		// Made and deleted between two flushes: nothing is to be written.
 		e.charge, e.dirty = 0, false
 		if w.key != "" && s.complete {
 			delete(s.x.rest, w.key)
+			// Its place among the dirty ones goes too, if it is the last: it is paid for by nothing.
+			d := s.x.dirty
+			for len(d) > 0 && !d[len(d)-1].dirty {
+				d[len(d)-1].listed = false
+				d[len(d)-1] = keyed[V]{}
+				d = d[:len(d)-1]
+			}
+			s.x.dirty = d
 		}
 		return
 	}

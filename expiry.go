@@ -12,8 +12,8 @@ import (
 // writes of their owner. Reads do not depend on it: they judge expiry themselves. It
 // frees memory, and makes tombstones of sessions.
 //
-// Invariant: a live session or entry with an expiry t has an alarm at or before t.
-// So an expiry that moves later costs nothing: the alarm goes off, and is set anew.
+// Invariant: a live session or entry with an expiry t has an alarm at or before t, or is about to get it from the goroutine
+// that has just given it the expiry. So an expiry that moves later costs nothing: the alarm goes off, and is set anew.
 type expirer[V any] struct {
 	mu     sync.Mutex
 	alarms alarms[V]
@@ -24,22 +24,30 @@ type expirer[V any] struct {
 type alarm[V any] struct {
 	at   store.Time
 	s    *session[V]
-	what alarmKey
+	what alarmKey[V]
 }
 
-// alarmKey says what expires: an entry, or the session as a whole.
-type alarmKey struct {
-	key   string
-	whole bool
+// alarmKey says what expires: an entry, or, if e is nil, the session as a whole.
+type alarmKey[V any] struct {
+	key string
+	e   *entry[V]
 }
 
-var sessionKey = alarmKey{whole: true}
-
-func entryKey(key string) alarmKey { return alarmKey{key: key} }
+// over reports whether what the alarm is for does not expire any more, so that nobody needs it.
+func (a *alarm[V]) over() bool {
+	if a.s.dead() {
+		return true
+	}
+	if a.what.e == nil {
+		return a.s.expires.Load() == 0
+	}
+	c := a.what.e.cell.Load()
+	return c == nil || c.expires == 0
+}
 
 // arm sets an alarm for what expired at was (0: never) and now does at t. The
 // session's mu may be held.
-func (x *expirer[V]) arm(s *session[V], what alarmKey, was, t store.Time) {
+func (x *expirer[V]) arm(s *session[V], what alarmKey[V], was, t store.Time) {
 	if t == 0 || was != 0 && was <= t {
 		return
 	}
@@ -58,18 +66,18 @@ func (x *expirer[V]) arm(s *session[V], what alarmKey, was, t store.Time) {
 	}
 }
 
-// sweep drops the alarms of sessions that left memory, and of those for the same thing all but
+// sweep drops the alarms for what does not expire any more, and of those for the same thing all but
 // the first: it will be set anew when it goes off. So there are at most twice as many alarms as things that
 // expire, and a few. Caller holds mu.
 func (x *expirer[V]) sweep() {
 	type thing struct {
 		s    *session[V]
-		what alarmKey
+		what alarmKey[V]
 	}
 	at := make(map[thing]int, len(x.alarms)/2)
 	kept := x.alarms[:0]
 	for _, a := range x.alarms {
-		if a.s.dead() {
+		if a.over() {
 			continue
 		}
 		k := thing{a.s, a.what}
@@ -122,7 +130,7 @@ func (db *DB[V]) expire() {
 }
 
 // expireNow ends what is due, or sets its alarm anew if its expiry has moved.
-func (db *DB[V]) expireNow(s *session[V], what alarmKey, now time.Time) {
+func (db *DB[V]) expireNow(s *session[V], what alarmKey[V], now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state != live || s.deleted {
@@ -134,7 +142,7 @@ func (db *DB[V]) expireNow(s *session[V], what alarmKey, now time.Time) {
 	}
 	ch := &change[V]{}
 	var at store.Time
-	if what.whole {
+	if what.e == nil {
 		at = store.Time(s.expires.Load())
 		ch.del, ch.ending = true, true
 	} else {
@@ -147,10 +155,16 @@ func (db *DB[V]) expireNow(s *session[V], what alarmKey, now time.Time) {
 		db.expirer.arm(s, what, 0, at)
 		return
 	}
+	// A few bytes. If there is no room even for them, what has expired can wait for its end: nobody sees it any more.
+	need := db.need(s, ch)
+	if !db.budget.try(need) {
+		db.expirer.arm(s, what, 0, store.TimeOf(now.Add(time.Second)))
+		return
+	}
 	if !s.queued && !db.lane(s).push(s, db.now()) {
+		db.budget.release(need)
 		return // closing; the store judges the expiry, too
 	}
-	db.budget.force(db.need(s, ch)) // few bytes, and they free more
 	db.change(s, ch)
 	db.count.expired.Add(1)
 }

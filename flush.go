@@ -36,6 +36,7 @@ type flight[V any] struct {
 	void   bool         // there is nothing to tell the store
 
 	deletes int
+	ended   bool // settled, or handed over by Close; under the session's mu
 }
 
 // item is a dirty entry that was taken.
@@ -81,6 +82,11 @@ func (l *lane[V]) flush(ctx context.Context) {
 		default:
 			l.unqueue(s)
 			taken, suspect = b.collect(db, s), alone
+			if taken && !l.launch() {
+				db.recall(&b.flights[len(b.flights)-1])
+				s.mu.Unlock()
+				return
+			}
 		}
 		s.mu.Unlock()
 		if from == nil {
@@ -91,6 +97,9 @@ func (l *lane[V]) flush(ctx context.Context) {
 		if taken {
 			b.encode(db, &b.flights[len(b.flights)-1])
 		}
+	}
+	if !l.launch() {
+		return
 	}
 	defer l.settled()
 
@@ -106,17 +115,11 @@ func (l *lane[V]) flush(ctx context.Context) {
 		}
 	}
 	if len(b.changes) == 0 {
+		l.land()
 		return
 	}
-	l.mu.Lock()
-	l.aloft = b.flights
-	l.mu.Unlock()
 	results, err := db.apply(ctx, b.changes)
-	l.mu.Lock()
-	l.aloft = nil
-	abandoned := l.abandoned
-	l.mu.Unlock()
-	if abandoned {
+	if !l.land() {
 		return
 	}
 	if err != nil {
@@ -140,6 +143,32 @@ func (l *lane[V]) flush(ctx context.Context) {
 	if db.sieve != nil {
 		db.sieve.shrink(db, nil)
 	}
+}
+
+// launch shows Close what is under way, from before it is encoded. It reports false if Close does not wait for it any
+// more, and has handed it over.
+func (l *lane[V]) launch() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.abandoned {
+		l.aloft = l.batch.flights
+	}
+	return !l.abandoned
+}
+
+// land is the opposite: the answer is there.
+func (l *lane[V]) land() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.aloft = nil
+	return !l.abandoned
+}
+
+// recall takes back what was collected a moment ago. Caller holds the session's mu, and has not let go of it since.
+func (db *DB[V]) recall(f *flight[V]) {
+	s := f.s
+	s.flying, s.head, s.wipe, f.ended = false, s.head || f.head, s.wipe || f.change.Wipe, true
+	db.land(f, false, nil)
 }
 
 // apply calls the store, and turns whatever it does into results or an error.
@@ -187,11 +216,15 @@ func (b *batch[V]) collect(db *DB[V], s *session[V]) bool {
 	}
 	f := flight[V]{s: s, ver: s.ver, upto: s.ver, since: since, life: s.life(), head: s.head}
 	first := len(b.items)
-	if s.main.dirty {
+	// Probing takes one entry at a time, in the order in which they became dirty; the main one, which has no place in it, every
+	// other time: none that changes all the time keeps another from its turn.
+	mainWaits := s.probing && s.x != nil && s.x.probed && len(s.x.dirty) > 0
+	if s.main.dirty && !mainWaits {
 		b.take(db, "", &s.main)
 	}
-	whole := true
+	whole := !s.main.dirty
 	if x := s.x; x != nil {
+		x.probed = s.probing && len(b.items) > first
 		n := 0
 		for ; n < len(x.dirty) && !(s.probing && len(b.items) > first); n++ {
 			d := x.dirty[n]
@@ -203,7 +236,7 @@ func (b *batch[V]) collect(db *DB[V], s *session[V]) bool {
 		left := copy(x.dirty, x.dirty[n:])
 		clear(x.dirty[left:])
 		x.dirty = x.dirty[:left]
-		whole = left == 0
+		whole = whole && left == 0
 	}
 	if whole {
 		s.probing, s.head = false, false
@@ -229,6 +262,12 @@ func (b *batch[V]) collect(db *DB[V], s *session[V]) bool {
 	}
 	if s.x != nil {
 		f.change.Aliases, f.change.Schema = s.x.aliases, s.x.schema
+	}
+	if s.creating {
+		if x := s.more(); x.birth == 0 {
+			x.birth = seq
+		}
+		f.change.Birth = s.x.birth
 	}
 	s.wipe = false
 	b.flights = append(b.flights, f)

@@ -112,13 +112,8 @@ func (t *table[V]) find(hash uint32, id string) *session[V] {
 	return nil
 }
 
-// insert adds s, unless there is a session of the same ID. It returns the one that is there now.
+// insert adds s, whose hash is set, unless there is a session of the same ID. It returns the one that is there now.
 func (x *index[V]) insert(s *session[V]) *session[V] {
-	s.hash = x.hash(s.id)
-	return x.put(s)
-}
-
-func (x *index[V]) put(s *session[V]) *session[V] {
 	sh := x.shard(s.hash)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

@@ -33,7 +33,7 @@ func (x *testIndex) load(id string) *session[int] { return x.find(x.hashOf(id), 
 
 func (x *testIndex) insert(s *session[int]) *session[int] {
 	s.hash = x.hashOf(s.id)
-	return x.put(s)
+	return x.index.insert(s)
 }
 
 // checkIndex compares the index with a plain map, in every way in which it can be asked.

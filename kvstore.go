@@ -43,7 +43,6 @@ type DB[V any] struct {
 	notes   *notifier
 	count   counters
 	seq     atomic.Uint64 // of the last change handed to the store
-	floor   atomic.Uint64 // the highest epoch of a session that left memory: a creation goes above it
 	astray  atomic.Bool   // a claim had no answer: the store may have given us a session that is not here
 
 	start    time.Time // now counts from here, monotonically
@@ -217,7 +216,14 @@ func (db *DB[V]) resident(ctx context.Context, id string) (*session[V], error) {
 // retry reports whether an operation of the DB on s must look the session up again, because it left
 // before anything was done.
 func (db *DB[V]) retry(s *session[V], err error) bool {
-	if err == nil || !s.dead() {
+	if err == nil {
+		return false
+	}
+	if err == errVacant {
+		db.vacate(s)
+		return true
+	}
+	if !s.dead() {
 		return false
 	}
 	var made *unstoredError // after the first check: it costs an allocation
@@ -266,19 +272,11 @@ func (db *DB[V]) Put(ctx context.Context, id string, v V) error {
 			}
 		}
 		w := [1]write[V]{{cell: c}}
-		err := db.write(ctx, s, &change[V]{writes: w[:], revive: true})
+		err := db.commit(ctx, s, &change[V]{writes: w[:], revive: true})
 		if !db.retry(s, err) {
 			return err
 		}
 	}
-}
-
-// write serves a change if serving is allowed.
-func (db *DB[V]) write(ctx context.Context, s *session[V], ch *change[V]) error {
-	if err := db.serve(ctx, s); err != nil {
-		return err
-	}
-	return db.commit(ctx, s, ch)
 }
 
 // Delete deletes a session, all its entries with it. What remains in the store is its last epoch. A
@@ -287,7 +285,7 @@ func (db *DB[V]) Delete(ctx context.Context, id string) error {
 	for {
 		s, err := db.want(ctx, id, adopt, nil)
 		if err == nil {
-			err = db.write(ctx, s, &change[V]{del: true})
+			err = db.commit(ctx, s, &change[V]{del: true})
 			if db.retry(s, err) {
 				continue
 			}

@@ -29,6 +29,9 @@ type lease struct {
 
 // heard notes whether the store answered.
 func (db *DB[V]) heard(err error) {
+	if errors.Is(err, context.Canceled) {
+		return // the caller gave up: that says nothing of the store
+	}
 	db.lease.mu.Lock()
 	db.lease.lastErr, db.lease.lastAt = err, db.now()
 	db.lease.mu.Unlock()
@@ -46,9 +49,10 @@ func (db *DB[V]) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if was := db.lease.until.Load(); was != 0 && sent >= was {
+	if was := db.lease.until.Load(); was != 0 && db.now() >= was {
+		// Also if it was sent in time: when it reached the store, nobody here knows.
 		db.lease.gen.Add(1)
-		db.log.Warn("kvstore: the lease had been over; checking what was adopted meanwhile", "late", time.Duration(sent-was))
+		db.log.Warn("kvstore: the lease had been over; checking what was adopted meanwhile", "late", time.Duration(db.now()-was))
 	}
 	db.lease.until.Store(sent + int64(db.opt.Lease))
 	return nil
@@ -158,16 +162,22 @@ func (db *DB[V]) auditOnce(ctx context.Context, gen uint32) error {
 			s.mu.Unlock()
 		}
 	}
-	// The rest is somebody else's, or was not there to be walked: ask for each.
+	// The rest is somebody else's, or was not there to be walked: ask for each. One that cannot be read does not keep
+	// the others from being asked for.
+	var failed error
 	for s := range db.sessions.all() {
 		if s.verified.Load() == gen || s.dead() {
 			continue
 		}
 		if err := db.verify(ctx, s); err != nil && !errors.Is(err, ErrFenced) {
-			return err
+			var damaged *store.CorruptError
+			if !errors.As(err, &damaged) {
+				return err
+			}
+			failed = err
 		}
 	}
-	return nil
+	return failed
 }
 
 // verify asks the store whether the session is ours, and takes it out of memory if not.

@@ -91,7 +91,7 @@ func (db *DB[V]) install(s *session[V], key string, c *cell[V]) {
 	}
 	e.stored = c != db.absent
 	e.cell.Store(c)
-	db.expirer.arm(s, entryKey(key), 0, c.expires)
+	db.expirer.arm(s, alarmKey[V]{key, e}, 0, c.expires)
 }
 
 // loadCell reads one entry from the store. If the session turns out to be somebody
@@ -147,10 +147,47 @@ func (db *DB[V]) snapshot(ctx context.Context, s *session[V], keys ...string) (s
 	return store.Snapshot{}, &FencedError{Session: s.id, Epoch: epoch, By: snap.Header}
 }
 
-// loadAll brings every entry of the session into memory: it is complete then.
-func (db *DB[V]) loadAll(ctx context.Context, s *session[V], life uint32) error {
+// fetchAll brings every entry of the session into memory: it is complete then. Of all who want that, one asks the store.
+func (db *DB[V]) fetchAll(ctx context.Context, s *session[V], life uint32) error {
 	s.mu.Lock()
-	err, done, forgotten := s.usable(life), s.complete, s.more().forgotten
+	if err := s.usable(life); err != nil || s.complete {
+		s.mu.Unlock()
+		return err
+	}
+	x := s.more()
+	l := x.whole
+	if l == nil {
+		l = &load[V]{done: make(chan struct{})}
+		if !db.spawn(func(ctx context.Context) {
+			l.err = db.loadAll(ctx, s)
+			if l.err != nil && db.ctx.Err() != nil {
+				l.err = ErrClosed // Close cut the call off
+			}
+			s.mu.Lock()
+			if s.x != nil && s.x.whole == l {
+				s.x.whole = nil
+			}
+			s.mu.Unlock()
+			close(l.done)
+		}) {
+			s.mu.Unlock()
+			return ErrClosed
+		}
+		x.whole = l
+	}
+	s.mu.Unlock()
+	select {
+	case <-l.done:
+		return l.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// loadAll is the call of the store for it.
+func (db *DB[V]) loadAll(ctx context.Context, s *session[V]) error {
+	s.mu.Lock()
+	err, done, forgotten := s.usable(anyLife), s.complete, s.more().forgotten
 	s.mu.Unlock()
 	if err != nil || done {
 		return err
@@ -172,7 +209,7 @@ func (db *DB[V]) loadAll(ctx context.Context, s *session[V], life uint32) error 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.usable(life); err != nil || s.complete {
+	if err := s.usable(anyLife); err != nil || s.complete {
 		return err
 	}
 	if s.more().forgotten != forgotten {

@@ -31,6 +31,7 @@ type Orphans struct {
 	Here    int // adopted meanwhile by an event of this node
 	Others  int // of other survivors' shares, or adopted by them meanwhile
 	Gone    int // deleted or expired meanwhile
+	Damaged int // that the store cannot read; the error names them
 }
 
 // takers is the number of background adoptions at a time: few, so that demand finds the store free.
@@ -75,7 +76,7 @@ func (db *DB[V]) AdoptOrphans(ctx context.Context, t Takeover) (Orphans, error) 
 		})
 	}
 	err = db.walkOrphans(ctx, alive, func(h store.Header) {
-		mine := t.All || h.Owner == db.self || ring.Owner(h.Session) == db.self.Node
+		mine := t.All || h.Owner == db.self && !h.Released || ring.Owner(h.Session) == db.self.Node
 		p.note(func(o *Orphans) {
 			o.Seen++
 			if !mine {
@@ -94,6 +95,7 @@ func (db *DB[V]) AdoptOrphans(ctx context.Context, t Takeover) (Orphans, error) 
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
+	err = errors.Join(append(p.damaged, err)...)
 	if err != nil {
 		err = fmt.Errorf("kvstore: the pass over the orphans is not complete: %w", err)
 	}
@@ -156,8 +158,9 @@ type pass[V any] struct {
 	every time.Duration
 	next  atomic.Int64 // when the next adoption may begin (DB.now)
 
-	mu   sync.Mutex
-	done Orphans
+	mu      sync.Mutex
+	done    Orphans
+	damaged []error
 }
 
 func (p *pass[V]) note(f func(*Orphans)) {
@@ -179,6 +182,7 @@ func (p *pass[V]) take(ctx context.Context, id string) error {
 		return err
 	}
 	_, err := p.db.bring(ctx, id, adopt, nil)
+	var damaged *store.CorruptError
 	switch {
 	case err == nil:
 		p.note(func(o *Orphans) { o.Adopted++ })
@@ -186,6 +190,11 @@ func (p *pass[V]) take(ctx context.Context, id string) error {
 		p.note(func(o *Orphans) { o.Gone++ })
 	case errors.Is(err, ErrOwned), errors.Is(err, ErrReleased):
 		p.note(func(o *Orphans) { o.Others++ })
+	case errors.As(err, &damaged): // another session's turn all the same
+		p.note(func(o *Orphans) { o.Damaged++ })
+		p.mu.Lock()
+		p.damaged = append(p.damaged, err)
+		p.mu.Unlock()
 	default:
 		return err
 	}

@@ -57,7 +57,7 @@ type session[V any] struct {
 	verified atomic.Uint32 // the lease's gen in which the store last confirmed the ownership
 	visited  atomic.Bool   // read or written since the sieve's hand passed
 	fate     atomic.Uint32 // bit 0: state is not live; the rest counts the lives that ended here; written under mu
-	hash     uint32        // of id, in the index; set when it comes in
+	hash     uint32        // of id, in the index
 
 	turn     uint8 // of the lane's queue in which it is; 0 if it is not in that
 	state    state
@@ -89,9 +89,12 @@ type extra[V any] struct {
 	rest    map[string]*entry[V]
 	dirty   []keyed[V]          // entries of rest that may be dirty, in the order of change
 	loads   map[string]*load[V] // under way; a change of the key takes it out
+	whole   *load[V]            // of all entries, under way
 	waiters []waiter
 	aliases []string // of the header, kept as found
 	schema  uint32   // likewise
+	probed  bool     // the last entry that was sent alone, by probing, was the main one
+	birth   uint64   // if creating: the seq of the first attempt; 0 before
 	gone    error    // why state is departed
 
 	due int64 // if fails > 0: not to be tried again before (DB.now), however often it changes
@@ -124,7 +127,7 @@ const anyLife = ^uint32(0)
 // less gives up the extra if nothing is in it any more. Caller holds mu.
 func (s *session[V]) less() {
 	if x := s.x; x != nil && len(x.rest)+len(x.dirty)+len(x.loads)+len(x.waiters)+len(x.aliases) == 0 &&
-		x.schema == 0 && x.gone == nil && x.forgotten == 0 && x.due == 0 {
+		x.schema == 0 && x.gone == nil && x.whole == nil && x.birth == 0 && x.forgotten == 0 && x.due == 0 {
 		s.x = nil
 	}
 }
@@ -169,7 +172,7 @@ func (s *session[V]) version(key string, absent *cell[V]) *cell[V] {
 // clean reports whether nothing of the session is unsaved or under way. Caller holds mu.
 func (s *session[V]) clean() bool {
 	return s.saved == s.ver && !s.queued && !s.flying && !s.head &&
-		(s.x == nil || len(s.x.waiters) == 0 && len(s.x.loads) == 0)
+		(s.x == nil || len(s.x.waiters) == 0 && len(s.x.loads) == 0 && s.x.whole == nil)
 }
 
 // gone returns why a session that left memory is no longer here. Caller holds mu.
@@ -184,6 +187,9 @@ func (s *session[V]) gone() error {
 // returned to the application.
 var errEvicted = fmt.Errorf("%w: evicted", ErrNotResident)
 
+// errVacant likewise, after the place has been taken away.
+var errVacant = fmt.Errorf("%w: not made yet", ErrNotResident)
+
 // usable returns why the session cannot be used in the given life, or in any: it left, is deleted or has
 // expired. Caller holds mu.
 func (s *session[V]) usable(life uint32) error {
@@ -192,11 +198,17 @@ func (s *session[V]) usable(life uint32) error {
 		return errEvicted
 	case s.state == departed:
 		return s.gone()
+	case s.vacant():
+		return errVacant
 	case s.deleted, s.expired(), life != anyLife && life != s.life():
 		return sessionError(s.id, ErrNotFound)
 	}
 	return nil
 }
+
+// vacant reports whether the session is only a place for one that Create is about to make: it says nothing of what the
+// store has. Caller holds mu.
+func (s *session[V]) vacant() bool { return s.deleted && s.creating && s.ver == 0 }
 
 func (s *session[V]) expired() bool {
 	t := s.expires.Load()
@@ -219,17 +231,6 @@ func (s *session[V]) leave(st state, why error) {
 	if why != nil {
 		s.more().gone = why
 	}
-}
-
-// depart is leave of a session whose tenure here is over. Caller holds mu.
-func (db *DB[V]) depart(s *session[V], why error) {
-	for {
-		floor := db.floor.Load()
-		if s.epoch <= floor || db.floor.CompareAndSwap(floor, s.epoch) {
-			break
-		}
-	}
-	s.leave(departed, why)
 }
 
 // out removes a session that has left from the map, so that it can come in again. Caller holds no lock.

@@ -61,8 +61,11 @@ func (h *Session[V]) do(ctx context.Context, op func(s *session[V], life uint32)
 			return err
 		}
 		n.mu.Lock()
-		old, epoch := s.epoch, n.epoch // s is dead: its epoch does not change
+		old, epoch, creating := s.epoch, n.epoch, n.creating // s is dead: its epoch does not change
 		n.mu.Unlock()
+		if creating {
+			return sessionError(s.id, ErrNotFound) // it was deleted meanwhile, and is made anew
+		}
 		if epoch != old {
 			return &FencedError{Session: s.id, Epoch: old, By: store.Header{Session: s.id, Epoch: epoch, Owner: h.db.self}}
 		}
@@ -110,7 +113,7 @@ func (h *Session[V]) PutUntil(ctx context.Context, key string, v V, at time.Time
 	}
 	w := [1]write[V]{{key: key, cell: c}}
 	return h.do(ctx, func(s *session[V], life uint32) error {
-		return h.db.write(ctx, s, &change[V]{writes: w[:], bound: true, life: life})
+		return h.db.commit(ctx, s, &change[V]{writes: w[:], bound: true, life: life})
 	})
 }
 
@@ -121,7 +124,7 @@ func (h *Session[V]) Delete(ctx context.Context, key string) error {
 	}
 	w := [1]write[V]{{key: key, cell: h.db.absent}}
 	return h.do(ctx, func(s *session[V], life uint32) error {
-		return h.db.write(ctx, s, &change[V]{writes: w[:], bound: true, life: life})
+		return h.db.commit(ctx, s, &change[V]{writes: w[:], bound: true, life: life})
 	})
 }
 
@@ -129,7 +132,7 @@ func (h *Session[V]) Delete(ctx context.Context, key string) error {
 // never. It is a change like any other. After its time it cannot be extended.
 func (h *Session[V]) Expire(ctx context.Context, at time.Time) error {
 	return h.do(ctx, func(s *session[V], life uint32) error {
-		return h.db.write(ctx, s, &change[V]{expire: true, expires: store.TimeOf(at), bound: true, life: life})
+		return h.db.commit(ctx, s, &change[V]{expire: true, expires: store.TimeOf(at), bound: true, life: life})
 	})
 }
 
@@ -147,7 +150,7 @@ func (h *Session[V]) All(ctx context.Context) (iter.Seq2[string, V], error) {
 			return err
 		}
 		for {
-			err := h.db.loadAll(ctx, s, life)
+			err := h.db.fetchAll(ctx, s, life)
 			if err == nil {
 				var missing []string
 				if missing, err = s.collectAll(life, cells, h.db.absent); err == nil && len(missing) == 0 {
@@ -211,11 +214,11 @@ func (s *session[V]) collectAll(life uint32, cells map[string]*cell[V], absent *
 func (h *Session[V]) Sync(ctx context.Context) error {
 	return h.do(ctx, func(s *session[V], life uint32) error {
 		s.mu.Lock()
-		ver, state := s.ver, s.state
+		state := s.state
 		s.mu.Unlock()
 		if state == evicted {
 			return errEvicted // what was written since is elsewhere
 		}
-		return h.db.sync(ctx, s, ver)
+		return h.db.syncAll(ctx, s)
 	})
 }

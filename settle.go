@@ -20,7 +20,11 @@ import (
 func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 	db, s := l.db, f.s
 	s.mu.Lock()
-	s.flying = false
+	if f.ended { // Close has handed it over
+		s.mu.Unlock()
+		return
+	}
+	s.flying, f.ended = false, true
 	if s.state != live {
 		// It was fenced in mid-flight: what the store has not taken now, it never will.
 		why := s.gone()
@@ -44,7 +48,7 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 		switch {
 		case f.change.Delete && !r.Header.Exists():
 			stored = true // it is gone, as it should be
-		case s.reborn(r.Header):
+		case db.reborn(s, r.Header):
 		default:
 			s.mu.Unlock()
 			db.expel(s, f, &FencedError{Session: s.id, Epoch: f.change.Epoch, By: r.Header})
@@ -61,6 +65,7 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 			s.probing = true // one of them: find out which
 		} else {
 			bad = append(bad, blamed...)
+			s.probing = false // found: the others go together again
 		}
 	}
 
@@ -79,6 +84,9 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 		}
 		if !f.void {
 			s.creating, s.blind = false, false
+			if s.x != nil {
+				s.x.birth = 0
+			}
 			s.tomb = s.tomb && f.change.Delete
 		}
 		done := s.saved == s.ver
@@ -91,7 +99,8 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 	}
 	switch {
 	case leaves:
-	case !stored && (merged || s.queued || s.head || s.wipe || s.creating || s.tomb), s.x != nil && len(s.x.dirty) > 0 && !s.queued:
+	case !stored && (merged || s.queued || s.head || s.wipe || s.creating || s.tomb), f.upto > f.ver:
+		// It was not stored, or was a part. The age of what is left is that of the whole, also if it is queued again.
 		if s.since == 0 || f.since < s.since {
 			s.since = f.since
 		}
@@ -113,13 +122,16 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 		if s.deleted {
 			kind = ErrNotFound
 		}
-		db.depart(s, sessionError(s.id, kind))
+		s.leave(departed, sessionError(s.id, kind))
 	}
 	s.mu.Unlock()
 	if leaves {
 		db.out(s)
 	}
 }
+
+// absentKept is the number of entries up to which a session that is not complete also remembers keys that do not exist.
+const absentKept = 256
 
 // land puts a flight's items where they belong after the answer: clean, if they did not
 // change meanwhile; back under what is newer; or out of memory, if they are bad. It
@@ -149,8 +161,13 @@ func (db *DB[V]) land(f *flight[V], stored bool, bad []string) (free int64, merg
 			merged = true
 		case it.cell == db.absent:
 			it.e.stored = false
-			if it.key != "" && s.complete {
+			if it.key != "" && (s.complete || len(s.x.rest) > absentKept) {
+				// Nobody needs to be told that it is gone: who asks finds that in the session, if it is complete, or in the
+				// store, which has it so from now on. What was loaded before must not bring it back.
 				delete(s.x.rest, it.key)
+				if !s.complete {
+					s.x.forgotten++
+				}
 			}
 		}
 	}
@@ -173,11 +190,14 @@ func (f *flight[V]) blamed(r store.Result) (keys []string) {
 }
 
 // reborn decides what becomes of an optimistic creation that was refused because of a former life, which ended at
-// h's epoch: it may be proposed again, above it, if the store has refused every attempt so
-// far. After an attempt without an answer it may not: that one may have been applied, and
+// h's epoch: it may be proposed again, above it, if no attempt so far was applied: the store has refused them all, or h is
+// this node's own and from before the first. Else one may have been applied, and
 // have been adopted and ended by others, and what is gone must not come back. Caller holds mu.
-func (s *session[V]) reborn(h store.Header) bool {
-	if !s.creating || s.blind || !h.Gone(time.Now()) || h.Epoch < s.epoch {
+func (db *DB[V]) reborn(s *session[V], h store.Header) bool {
+	if !s.creating || !h.Gone(time.Now()) || h.Epoch < s.epoch {
+		return false
+	}
+	if s.blind && !(h.HeldBy(db.self, s.epoch) && h.Seq < s.x.birth) {
 		return false
 	}
 	s.epoch = h.Epoch + 1

@@ -105,18 +105,25 @@ func (db *DB[V]) sync(ctx context.Context, s *session[V], ver uint64) error {
 	urge := waits && s.queued && !s.urged
 	s.urged = s.urged || urge
 	s.mu.Unlock()
-	if !waits {
-		b.finish(nil)
-		return b.wait(ctx)
-	}
 	if urge {
 		db.lane(s).urge(s)
 	}
 	b.finish(nil)
+	if !waits && b.err == nil {
+		return nil
+	}
 	if err := b.wait(ctx); err != nil {
 		return &unstoredError{s.id, err}
 	}
 	return nil
+}
+
+// syncAll waits until all that the session has now is stored.
+func (db *DB[V]) syncAll(ctx context.Context, s *session[V]) error {
+	s.mu.Lock()
+	ver := s.ver
+	s.mu.Unlock()
+	return db.sync(ctx, s, ver)
 }
 
 // unstoredError is of a change that was made, but is not known to be stored. To make it again
@@ -296,8 +303,14 @@ func (db *DB[V]) Drain(ctx context.Context) (err error) {
 		b := newBarrier()
 		var leaving []*session[V]
 		for s := range db.sessions.all() {
+			db.vacate(s) // whoever is making it finds that the node drains
 			s.mu.Lock()
-			deleted := s.state == live && s.usable(anyLife) != nil
+			if s.state != live {
+				s.mu.Unlock()
+				db.out(s)
+				continue
+			}
+			deleted := s.usable(anyLife) != nil
 			if deleted {
 				s.join(b, s.ver)
 			}
@@ -372,7 +385,13 @@ func (db *DB[V]) releaseEvicted(ctx context.Context) error {
 		}
 		return err
 	}
+	var damaged []error
 	for h, err := range db.store.Sessions(ctx, store.Query{Owner: db.self.Incarnation}) {
+		var c *store.CorruptError
+		if errors.As(err, &c) {
+			damaged = append(damaged, err) // it does not keep the others from being released
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("kvstore: drain: %w", err)
 		}
@@ -387,7 +406,7 @@ func (db *DB[V]) releaseEvicted(ctx context.Context) error {
 			}
 		}
 	}
-	if err := release(); err != nil {
+	if err := errors.Join(append(damaged, release())...); err != nil {
 		return fmt.Errorf("kvstore: drain: %w", err)
 	}
 	return nil

@@ -58,7 +58,7 @@ func (h *Session[V]) Update(ctx context.Context, f func(tx *Tx[V]) error) error 
 
 func (tx *Tx[V]) commit() error {
 	if len(tx.writes) == 0 && !tx.expire {
-		return nil // the reads were consistent when the last was made
+		return tx.db.inTime() // the reads were consistent when the last was made
 	}
 	return tx.db.commit(tx.ctx, tx.s, &change[V]{
 		reads: tx.reads, writes: tx.writes, expire: tx.expire, expires: tx.until,
