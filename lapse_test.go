@@ -185,4 +185,3 @@ func TestCancelledIsNotUnreachable(t *testing.T) {
 		}
 	})
 }
-
