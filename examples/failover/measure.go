@@ -10,10 +10,12 @@ import (
 	"github.com/seed-6f1f505d/kvstore/store/bolt"
 )
 
-// How long events go on after all calls were taken over, and how often node a is looked at.
+// How long events go on after all calls were taken over, how often node a is looked at, and how long
+// the kill waits at most for its moment.
 const (
 	afterwards = time.Second
 	look       = 100 * time.Millisecond
+	aim        = 5 * time.Second
 )
 
 // trial is one run.
@@ -76,27 +78,25 @@ func (t *trial) play(ctx context.Context, a, b *process) (err error) {
 		}
 	}()
 
-	// Not always at the same point of a flush.
-	seconds := time.Duration(t.seconds*float64(time.Second)) + time.Duration(t.seed*7919%uint64(t.maxDelay))
-	if err := until(ctx, t, time.After(seconds), a, watch); err != nil {
+	if err := until(ctx, t, d.Begun(), a, watch); err != nil {
 		return err
 	}
-	if err := until(ctx, t, d.Begun(), a, watch); err != nil { // on a slow machine that takes longer
+	kill := t.began.Add(time.Duration(t.seconds * float64(time.Second)))
+	if err := until(ctx, t, time.After(time.Until(kill.Add(-t.lastStretch(watch.Ask(ctx))))), a, watch); err != nil {
 		return err
 	}
-	st := watch.Ask(ctx)
-	for range 200 { // look until it is writing
-		if st.Flushing > 0 {
-			break
-		}
-		st = watch.Ask(ctx)
+	d.SyncByCall(true)
+	if err := until(ctx, t, time.After(t.lastStretch(watch.Ask(ctx))), a, watch); err != nil {
+		return err
 	}
+	st := worst(ctx, watch)
 	before := d.Progress()
 	killed, err := d.Kill(0, a.kill)
 	if err != nil {
 		return err
 	}
 	watch.Stop()
+	d.SyncByCall(false)
 	r.Seconds = callsim.Per(killed.Sub(t.began).Seconds(), 1)
 	r.Events, r.Synced = before.Events, before.Synced
 	r.EventsPerSec = callsim.Per(float64(r.Events), r.Seconds)
@@ -119,6 +119,29 @@ func (t *trial) play(ctx context.Context, a, b *process) (err error) {
 	}
 	r.EventsAfter = d.Progress().Events - r.Events
 	return nil
+}
+
+// lastStretch returns for how long before the kill most calls are not synced any more. Syncs
+// flush much that would have had to wait for its time, and if that time never comes, they hide it. So the
+// stretch is longer than any loss that is let pass. (Up to a MaxDelay of 2 s: nobody waits for more.)
+func (t *trial) lastStretch(st callsim.NodeStats) time.Duration {
+	_, limit := callsim.Bound(t.maxDelay, st.LongestFlushMS)
+	return min(time.Duration(1.5*limit*float64(time.Millisecond)), patience)
+}
+
+// worst returns when a kill would cost the most: the node is writing, and what is not stored is about as old as it
+// ever gets. The longer that takes, the less will do.
+func worst(ctx context.Context, w *callsim.Watch) callsim.NodeStats {
+	start := time.Now()
+	for {
+		st := w.Ask(ctx)
+		oldest := max(time.Duration(st.LongestLagMS*float64(time.Millisecond)), look)
+		spent := time.Since(start).Seconds() / min(4*oldest, aim).Seconds()
+		enough := (1 - spent*spent) * oldest.Seconds()
+		if st.Flushing > 0 && st.DB.Lag.Seconds() >= enough || enough <= 0 || ctx.Err() != nil {
+			return st
+		}
+	}
 }
 
 // exit looks at every call at b, ends b cleanly, and looks at what it left behind.

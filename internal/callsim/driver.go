@@ -26,6 +26,7 @@ type Driver struct {
 	peers    []peer
 	begun    sync.WaitGroup // workers that have calls to set up
 	stopping atomic.Bool
+	byCall   atomic.Bool
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 	once     sync.Once
@@ -97,6 +98,13 @@ func (d *Driver) Abort() error {
 
 // Failed is closed when a worker could not go on. Stop tells why.
 func (d *Driver) Failed() <-chan struct{} { return d.failed }
+
+// SyncByCall says which events wait until they are stored, from the next one on: all of a share of the calls,
+// which the model picks, and none of the others; or, as at first, a share of every call's.
+//
+// What only waits for its time shows in the others, after a while; and up to the last
+// moment there are calls that were synced in it.
+func (d *Driver) SyncByCall(on bool) { d.byCall.Store(on) }
 
 // Kill has kill end node i, and says from then on that it is dead. It returns when that was.
 func (d *Driver) Kill(i int, kill func() error) (time.Time, error) {

@@ -89,6 +89,39 @@ func TestFailoverLosesNothingThatWasPromised(t *testing.T) {
 	}
 }
 
+func TestSyncByCallLeavesTheOthersAlone(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	n := NewNode("a")
+	srv := httptest.NewServer(n)
+	defer srv.Close()
+	addr := srv.Listener.Addr().String()
+	if err := n.Open(ctx, memory.New(), addr, kvstore.Options{MaxDelay: 20 * time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	m := Model{Seed: 11, Sync: 100}
+	d := &Driver{Model: m, Ledger: NewLedger(m, 200), Client: NewClient(16), Nodes: []string{addr}, Workers: 16}
+	defer d.Client.Close()
+	d.SyncByCall(true)
+	d.Start(ctx)
+	<-d.Begun()
+	until(t, func() bool { return d.Progress().Events > 1500 })
+	if err := d.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range d.Ledger.calls {
+		if want := r.acked; m.Always(r.i) && r.synced != want || !m.Always(r.i) && r.synced != 0 {
+			t.Errorf("call %s is at event %d, synced at %d; always synced: %v", r.id, r.acked, r.synced, m.Always(r.i))
+		}
+	}
+	if d.Progress().Synced == 0 {
+		t.Error("no call is synced: this run proves nothing")
+	}
+}
+
 // Each of these stores breaks its contract in one way, and the judge must see it.
 func TestAStoreThatLiesIsFoundOut(t *testing.T) {
 	victim := func(c *store.Change) bool { return c.Session[len(c.Session)-1] == '7' }

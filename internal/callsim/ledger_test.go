@@ -131,23 +131,26 @@ func TestExactlyAcceptsOneStateOnly(t *testing.T) {
 
 func TestReport(t *testing.T) {
 	r := Report{LongestFlushMS: 50}
+	table := func() string {
+		var b strings.Builder
+		r.Print(&b)
+		return b.String()
+	}
 	r.Judge(Findings{Lost: 3, WorstLoss: 90 * time.Millisecond}, 100*time.Millisecond)
 	if !r.OK || !r.WithinBound || r.LagBoundMS != 150 || r.EventsLost != 3 {
 		t.Errorf("a loss within the bound: %+v", r)
 	}
-	r.Judge(Findings{Lost: 3, WorstLoss: 200 * time.Millisecond}, 100*time.Millisecond)
-	if !r.OK || r.WithinBound {
+	r.Judge(Findings{Lost: 3, WorstLoss: 900 * time.Millisecond}, 100*time.Millisecond)
+	if !r.OK || r.WithinBound || !strings.Contains(table(), "ABOVE THE LAG BOUND") {
 		t.Errorf("a loss above the bound is a warning: %+v", r)
 	}
-	r.Judge(Findings{Lost: 3, WorstLoss: 1600 * time.Millisecond}, 100*time.Millisecond)
-	if r.OK || len(r.Problems) != 1 {
+	r.Judge(Findings{Lost: 3, WorstLoss: 1100 * time.Millisecond}, 100*time.Millisecond)
+	if r.OK || len(r.Problems) != 1 || !strings.Contains(table(), "BROKEN: worst loss") {
 		t.Errorf("a loss far above the bound is a broken guarantee: %+v", r)
 	}
 	r.Judge(Findings{Torn: 1, Problems: []string{"call c1: torn"}}, 100*time.Millisecond)
-	var b strings.Builder
-	r.Print(&b)
-	if r.OK || !strings.Contains(b.String(), "MUST BE 0") || !strings.Contains(b.String(), "BROKEN: call c1: torn") {
-		t.Errorf("a torn call is not reported:\n%s", b.String())
+	if r.OK || !strings.Contains(table(), "MUST BE 0") || !strings.Contains(table(), "BROKEN: call c1: torn") {
+		t.Errorf("a torn call is not reported:\n%s", table())
 	}
 	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567"} {
 		if got := Group(n); got != want {

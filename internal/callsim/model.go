@@ -3,14 +3,17 @@ package callsim
 import (
 	"fmt"
 	"maps"
+	"math/bits"
 	"slices"
 	"strings"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // Model knows what happens to every call, and so what each must look like.
 type Model struct {
 	Seed uint64
-	Sync int // of 1000 events, how many are to wait until they are stored
+	Sync int // of 1000 events (Synced) or calls (Always), how many are to wait until they are stored
 }
 
 // ID returns the name of call i.
@@ -64,6 +67,17 @@ func (m Model) End(i int) uint64 {
 // Synced reports whether the n-th event of call i is to wait until it is stored.
 func (m Model) Synced(i int, n uint64) bool {
 	return m.hash(i, n, forSync)%1000 < uint64(m.Sync)
+}
+
+// Always reports whether call i is of those whose every event is to wait, when the others' never do.
+//
+// A DB flushes by lanes: a session's is the hash of its ID, modulo their number. A Sync
+// may flush more of its lane than it waits for, and so hide how long changes wait by themselves.
+// In the order of the reversed hash the calls of a lane are neighbours, however many lanes there are (if it is
+// a power of 2). So the first of them share as few lanes as can be: of four lanes one, up to a quarter of the calls.
+func (m Model) Always(i int) bool {
+	place, _ := bits.Mul64(bits.Reverse64(xxhash.Sum64String(m.ID(i))), 1000)
+	return place < uint64(m.Sync)
 }
 
 // State returns the entries of call i after its first n events.

@@ -3,6 +3,8 @@ package callsim
 import (
 	"maps"
 	"testing"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // ending returns a call that ends, or one that does not.
@@ -50,6 +52,26 @@ func TestModelGivesEveryCallALife(t *testing.T) {
 	}
 	if maps.Equal(m.State(1, 5), m.State(2, 5)) || maps.Equal(m.State(1, 5), Model{Seed: 8}.State(1, 5)) {
 		t.Error("two calls, or two seeds, give the same call")
+	}
+}
+
+func TestCallsThatAreAlwaysSyncedLeaveLanesAlone(t *testing.T) {
+	const calls = 10_000
+	for share, most := range map[int]int{0: 0, 1: 1, 20: 1, 240: 1, 490: 2, 740: 3, 1000: 4} {
+		m := Model{Sync: share}
+		lanes, always := map[uint64]bool{}, 0
+		for i := range calls {
+			if m.Always(i) {
+				lanes[xxhash.Sum64String(m.ID(i))%4] = true
+				always++
+			}
+		}
+		if got, want := always*1000/calls, share; got < want*9/10 || got > want*11/10+1 {
+			t.Errorf("%d of 1000 calls are always synced, %d are meant", got, want)
+		}
+		if len(lanes) != most {
+			t.Errorf("%d of 1000 calls are in %d of 4 lanes, want %d", share, len(lanes), most)
+		}
 	}
 }
 

@@ -53,27 +53,32 @@ type Report struct {
 	Problems []string `json:"problems,omitempty"`
 }
 
-// Excess is how many times the lag bound a loss may be before it counts as a broken guarantee.
+// Bound returns how old a change may be that is lost in a kill, in milliseconds, and from which age on its loss counts
+// as a broken guarantee: five times that, and at least a second.
 //
 // The bound holds for a healthy store, and nobody can measure the flush that the kill cut
-// off, nor how long the system kept a process from running. So a loss above the
-// bound is a warning. But a change that no flush takes up at all grows older than any
-// hiccup, and that is what this catches.
-const Excess = 10
+// off, nor how long the system kept a process from running. So a loss between the
+// two is a warning. But a change that no flush takes up in time grows older than any
+// hiccup, and that is what the limit catches.
+func Bound(maxDelay time.Duration, longestFlushMS float64) (bound, limit float64) {
+	bound = millis(maxDelay) + longestFlushMS
+	return bound, max(5*bound, 1000)
+}
 
 // Judge fills in what the ledger found, and whether all is well.
 func (r *Report) Judge(f Findings, maxDelay time.Duration) {
 	r.EventsLost, r.WorstLossMS = f.Lost, millis(f.WorstLoss)
-	r.LagBoundMS = millis(maxDelay) + r.LongestFlushMS
+	bound, limit := Bound(maxDelay, r.LongestFlushMS)
+	r.LagBoundMS = bound
 	r.WithinBound = r.WorstLossMS <= r.LagBoundMS
 	r.SyncedLost, r.Torn, r.Corrupt, r.CallsLost = f.SyncedLost, f.Torn, f.Corrupt, f.CallsLost
 	r.Regressed, r.CleanExitLost = f.Regressed, f.CleanExitLost
 	r.Problems = f.Problems
 	r.OK = !f.Broken()
-	if r.WorstLossMS > Excess*r.LagBoundMS {
+	if r.WorstLossMS > limit {
 		r.OK = false
-		r.Problems = append(r.Problems, fmt.Sprintf("an event of %.0f ms before the kill was lost: that is more than %d times the lag bound of %.0f ms",
-			r.WorstLossMS, Excess, r.LagBoundMS))
+		r.Problems = append(r.Problems, fmt.Sprintf("worst loss: an event of %.0f ms before the kill was lost: the lag bound is %.0f ms, and above %.0f ms no hiccup explains it",
+			r.WorstLossMS, bound, limit))
 	}
 }
 
@@ -108,7 +113,11 @@ func (r *Report) Print(w io.Writer) {
 	row("coalescing", fmt.Sprintf("%.2f : 1", r.Coalescing), "entries changed by events : entries written")
 	row("lag bound", ms(r.LagBoundMS), fmt.Sprintf("MaxDelay + the longest flush, %s", ms(r.LongestFlushMS)))
 	row("longest lag seen", ms(r.LongestLagMS), "by the node itself")
-	row("worst loss", ms(r.WorstLossMS), fmt.Sprintf("of %s events not synced, lost in the kill", Group(r.EventsLost)))
+	above := ""
+	if !r.WithinBound {
+		above = ": ABOVE THE LAG BOUND"
+	}
+	row("worst loss", ms(r.WorstLossMS), fmt.Sprintf("of %s events not synced, lost in the kill%s", Group(r.EventsLost), above))
 	row("kill to first adopted call", ms(r.FirstAdoptMS), "")
 	row("adoption p50", ms(r.AdoptP50MS), "")
 	row("adoption p99", ms(r.AdoptP99MS), fmt.Sprintf("%s calls adopted, %s events after that", Group(r.Adopted), Group(r.EventsAfter)))

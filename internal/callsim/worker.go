@@ -102,6 +102,9 @@ func (w *worker) takeOver(ctx context.Context) error {
 func (w *worker) event(ctx context.Context, r *record) error {
 	ev := w.d.Model.Event(r.i, r.acked+1)
 	sync := w.d.Model.Synced(r.i, ev.N)
+	if w.d.byCall.Load() {
+		sync = w.d.Model.Always(r.i)
+	}
 	r.begin(ev.N)
 	return w.ask(ctx, r, func(addr string) (bool, int, Reply, error) {
 		status, re, err := w.d.Client.Feed(ctx, addr, r.id, ev, sync)
