@@ -106,6 +106,16 @@ func TestRunLosesNothingThatWasPromised(t *testing.T) {
 	mustBeEmpty(t, tmp)
 }
 
+func TestAReportThatCannotBeWrittenIsAnError(t *testing.T) {
+	for _, asJSON := range []bool{false, true} {
+		r, w := io.Pipe()
+		r.Close()
+		if err := report(&callsim.Report{OK: true}, asJSON, w); err == nil {
+			t.Errorf("as JSON %v: nothing was written, and there is no error", asJSON)
+		}
+	}
+}
+
 // served is a program with -serve, as its user sees it.
 type served struct {
 	t     *testing.T

@@ -101,8 +101,7 @@ func run(args []string, stdout, stderr *os.File) int {
 
 func report(r *callsim.Report, asJSON bool, w io.Writer) error {
 	if !asJSON {
-		r.Print(w)
-		return nil
+		return r.Print(w)
 	}
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {

@@ -133,7 +133,9 @@ func TestReport(t *testing.T) {
 	r := Report{LongestFlushMS: 50}
 	table := func() string {
 		var b strings.Builder
-		r.Print(&b)
+		if err := r.Print(&b); err != nil {
+			t.Error(err)
+		}
 		return b.String()
 	}
 	r.Judge(Findings{Lost: 3, WorstLoss: 90 * time.Millisecond}, 100*time.Millisecond)

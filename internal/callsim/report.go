@@ -91,9 +91,10 @@ func Per(a, b float64) float64 {
 }
 
 // Print writes the report as a table.
-func (r *Report) Print(w io.Writer) {
+func (r *Report) Print(w io.Writer) error {
+	var t strings.Builder
 	row := func(name, value, note string) {
-		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("  %-28s %10s   %s", name, value, note), " "))
+		fmt.Fprintln(&t, strings.TrimRight(fmt.Sprintf("  %-28s %10s   %s", name, value, note), " "))
 	}
 	must := func(name string, n int, note string) {
 		mark := "must be 0"
@@ -107,7 +108,7 @@ func (r *Report) Print(w io.Writer) {
 	if r.MidWrite {
 		mid = ", in mid-write"
 	}
-	fmt.Fprintf(w, "\n%s calls, seed %d, node a killed after %.1f s%s\n\n", Group(r.Calls), r.Seed, r.Seconds, mid)
+	fmt.Fprintf(&t, "\n%s calls, seed %d, node a killed after %.1f s%s\n\n", Group(r.Calls), r.Seed, r.Seconds, mid)
 	row("events/s", Group(int(r.EventsPerSec)), fmt.Sprintf("%s events, %s of them synced", Group(r.Events), Group(r.Synced)))
 	row("store writes", Group(int(r.StoreWrites)), fmt.Sprintf("entries in %s batches, for %s changes", Group(int(r.StoreCalls)), Group(int(r.EntryChanges))))
 	row("coalescing", fmt.Sprintf("%.2f : 1", r.Coalescing), "entries changed by events : entries written")
@@ -127,14 +128,16 @@ func (r *Report) Print(w io.Writer) {
 	must("synced calls lost", r.CallsLost, "")
 	must("went back without a kill", r.Regressed, "")
 	must("lost in a clean exit", r.CleanExitLost, fmt.Sprintf("   (%s calls checked, in three rounds)", Group(r.Checked)))
-	fmt.Fprintln(w)
+	fmt.Fprintln(&t)
 	if !r.WithinBound && r.OK {
-		fmt.Fprintf(w, "warning: the worst loss is above the lag bound: the flush that the kill cut off was slower than any before,\n"+
+		fmt.Fprintf(&t, "warning: the worst loss is above the lag bound: the flush that the kill cut off was slower than any before,\n"+
 			"or the system kept a process from running. On a quiet machine this should not happen.\n\n")
 	}
 	for _, p := range r.Problems {
-		fmt.Fprintf(w, "BROKEN: %s\n", p)
+		fmt.Fprintf(&t, "BROKEN: %s\n", p)
 	}
+	_, err := io.WriteString(w, t.String())
+	return err
 }
 
 // Group writes a number with its thousands apart.
