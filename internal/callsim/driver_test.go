@@ -164,7 +164,12 @@ func TestAStoreThatLiesIsFoundOut(t *testing.T) {
 				}
 			}
 			return st.Apply(ctx, changes)
-		}, func(f Findings) int { return f.Torn }},
+		}, func(f Findings) int {
+			if f.Corrupt > 0 {
+				t.Errorf("each entry is as it once was, and calls count as corrupt: %+v", f)
+			}
+			return f.Torn
+		}},
 		{"it does not delete", func(ctx context.Context, st store.Store, changes []store.Change) ([]store.Result, error) {
 			for i := range changes {
 				changes[i].Deletes = nil

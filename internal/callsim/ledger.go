@@ -28,6 +28,7 @@ type record struct {
 	acks   []time.Duration // acks[n-1] is when event n was answered, since the ledger's start
 	over   bool            // the call's end was answered
 	node   int             // who answered last
+	wrong  verdict         // the first that was not whole
 }
 
 // Findings is what a Ledger found. All but the losses within the lag must be zero.
@@ -97,9 +98,15 @@ func (l *Ledger) ack(r *record, ev Event, synced bool) {
 	r.over = ev.Kind == Bye
 }
 
-// inspect looks for what no state of a call may ever show.
+// inspect looks for what no state of a call may ever show. A call counts once, as what it was found to be
+// first: the events after that build on it, and the sums of a call that was torn end as they never were.
 func (l *Ledger) inspect(r *record, found map[string]Part, where string) {
-	switch v, why := l.model.judge(r.i, found, r.sent); v {
+	if r.wrong != whole {
+		return
+	}
+	v, why := l.model.judge(r.i, found, r.sent)
+	r.wrong = v
+	switch v {
 	case torn:
 		l.note(&l.found.Torn, 1, r, "torn, %s: %s", where, why)
 	case corrupt:

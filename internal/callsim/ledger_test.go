@@ -129,6 +129,28 @@ func TestExactlyAcceptsOneStateOnly(t *testing.T) {
 	}
 }
 
+func TestACallIsWrongInOneWay(t *testing.T) {
+	l, r := ledgerAt(false, 9, 0, false)
+	s := l.model.State(r.i, 9)
+	s[Leg1] = l.model.State(r.i, 3)[Leg1]
+	l.inspect(r, s, "here")
+	for n := uint64(10); n <= 20; n++ { // it goes on from there
+		ev := l.model.Event(r.i, n)
+		if err := ev.apply(table(s)); err != nil {
+			t.Fatal(err)
+		}
+		r.begin(n)
+		l.ack(r, ev, false)
+	}
+	if v, _ := l.model.judge(r.i, s, r.sent); v != corrupt {
+		t.Fatalf("verdict %d: this proves nothing", v)
+	}
+	l.inspect(r, s, "there")
+	if f := l.Findings(); f.Torn != 1 || f.Corrupt != 0 || len(f.Problems) != 1 {
+		t.Errorf("a call that was torn, and went on: %+v", f)
+	}
+}
+
 func TestReport(t *testing.T) {
 	r := Report{LongestFlushMS: 50}
 	table := func() string {
