@@ -8,7 +8,7 @@
 // call must look like after each event, and compares: when a call was adopted, when all events were
 // sent, and once more after b has shut down cleanly. What was answered after it was
 // stored must be there; nothing may be half there. The last word is a table, and the exit status is 1 if a
-// guarantee was broken, 2 if the run could not be made.
+// guarantee was broken, 2 if the run could not be made, or its report not be written.
 //
 // A bbolt file belongs to one process, so b waits for it, answering 503, until
 // the system has taken a's lock away. With another store both nodes would serve at once, and
