@@ -23,14 +23,15 @@ import (
 //     as a nil pointer.
 //   - An interface comes back with a value of one of the types nil, bool, int64, uint64, float64, string,
 //     []byte, time.Time, []any, and map[string]any, or, when some map has other keys than strings,
-//     map[any]any, where keys that differ only in being int64 or uint64 become one. If it has methods it must be nil.
+//     map[any]any, where keys that differ only in being int64 or uint64 become one.
 //   - Unexported fields, functions and complex numbers in struct fields are not encoded. A type with state of
 //     that kind needs both MarshalBinary and UnmarshalBinary, which are then used. A field of a type like
 //     big.Int, which has no exported fields and can only be marshaled as text, JSON or gob, is an error, rather
 //     than lost.
 //
-// Append fails on values of more than 10,000 levels, which includes those that lead back to themselves. A
-// value with a channel is an error, too.
+// An interface with methods must be nil, since nothing can be decoded into it: else Append fails. It fails
+// also on values of more than 10,000 levels, which includes those that lead back to themselves, and on
+// those with a channel.
 //
 // Decode fails on anything but exactly one well-formed value. It checks all of src first, so it allocates in
 // proportion to the number of values that src really has, whatever lengths it claims.

@@ -2,8 +2,10 @@ package kvstore
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"math/big"
 	"net/netip"
@@ -53,6 +55,8 @@ func TestMsgpackAppendErrors(t *testing.T) {
 		longest = &node{longest}
 	}
 	tooLong := &node{longest}
+	type failed struct{ Err error }
+	var stringer fmt.Stringer = time.Second
 	for _, tc := range []struct {
 		v    any // a pointer
 		want string
@@ -76,6 +80,13 @@ func TestMsgpackAppendErrors(t *testing.T) {
 		{&ring, "levels"},
 		{tooLong, "levels"},
 		{&[]any{longest}, "levels"},
+		{&failed{io.EOF}, "a *errors.errorString in a error"},
+		{&[]*failed{nil, {}, {io.EOF}}, "a *errors.errorString in a error"},
+		{&map[string]any{"k": failed{io.EOF}}, "a *errors.errorString in a error"},
+		{&map[fmt.Stringer]int{time.Second: 1}, "a time.Duration in a fmt.Stringer"},
+		{&stringer, "a time.Duration in a fmt.Stringer"},
+		{&struct{ io.Reader }{strings.NewReader("")}, "a *strings.Reader in a io.Reader"},
+		{&struct{ B encoding.BinaryMarshaler }{codecFails{}}, "a kvstore.codecFails in a encoding.BinaryMarshaler"},
 	} {
 		dst := []byte("dst")
 		out, err := Msgpack{}.Append(dst, tc.v)

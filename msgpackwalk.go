@@ -26,6 +26,9 @@ func (s *msgpackShape) encodable(v reflect.Value, depth int) error {
 			return errMsgpackDeep
 		}
 		if v.Kind() == reflect.Interface {
+			if v.NumMethod() > 0 {
+				return fmt.Errorf("msgpack: a %v in a %v could not be decoded: an interface with methods must be nil", v.Elem().Type(), v.Type())
+			}
 			v = v.Elem()
 			s = msgpackShapeOf(v.Type())
 		} else {
