@@ -34,6 +34,9 @@
 // value points to: put a new value, or use [Session.Update]. [Options].DetectMutation
 // finds those who forget.
 //
+// What another node adopts is what the [Codec] made of the value. [Msgpack], the default, says what of a value is
+// not stored, unexported fields above all; [Open] refuses types of which it would lose more than that.
+//
 // # The write path
 //
 // A change of a session, whichever it is, is one commit (commit.go), under the session's own lock. It puts

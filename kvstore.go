@@ -80,7 +80,8 @@ type bond[V any] struct {
 
 // Open opens a database on st. It takes part in the store's leases from now on, so it asks
 // the store; ctx bounds only that. The caller closes st, after Close. Several DBs may use one
-// st: each is a node of its own.
+// st: each is a node of its own. An Options or a V that cannot be right is an error that matches ErrInvalid: a
+// V, too, of which the codec Msgpack would lose something.
 func Open[V any](ctx context.Context, st store.Store, o Options) (*DB[V], error) {
 	t := reflect.TypeFor[V]()
 	o, err := o.resolve(t)

@@ -24,14 +24,25 @@ import (
 //   - An interface comes back with a value of one of the types nil, bool, int64, uint64, float64, string,
 //     []byte, time.Time, []any, and map[string]any, or, when some map has other keys than strings,
 //     map[any]any, where keys that differ only in being int64 or uint64 become one.
-//   - Unexported fields, functions and complex numbers in struct fields are not encoded. A type with state of
-//     that kind needs both MarshalBinary and UnmarshalBinary, which are then used. A field of a type like
-//     big.Int, which has no exported fields and can only be marshaled as text, JSON or gob, is an error, rather
-//     than lost.
+//   - Unexported fields ARE LOST, as with encoding/json, and so are those with the tag "-", and those that
+//     a field of the same name hides, less deep inside. A type with such state that matters needs both
+//     MarshalBinary and UnmarshalBinary, of its own, which are then used.
+//
+// What would be lost beyond that makes a type one that cannot be stored. [Open] refuses it as a V, with an error that
+// matches ErrInvalid and has the path to what is to blame; behind an interface, where it is not known before, Append does:
+//
+//   - Channels, functions, complex numbers and unsafe pointers, in exported fields and wherever else. To leave
+//     such a field out give it the tag "-".
+//   - Structs with something in them of which no field would be encoded, and without these methods, like big.Int,
+//     list.List, time.Location and atomic.Int64. But a sync.Mutex, RWMutex, Once or WaitGroup is accepted, and comes back new.
+//   - Structs that have these methods only by way of an embedded field, beside other fields, which they know
+//     nothing of: struct{ time.Time; N int }. Give the embedded field a name in front of it. The same if they come from an
+//     embedded pointer or interface, or if several embedded fields have them.
+//   - Embedded pointers to unexported structs, and embedded unexported structs with a name in their tag, if those have exported fields.
+//   - Two fields of one name that are equally deep inside.
 //
 // An interface with methods must be nil, since nothing can be decoded into it: else Append fails. It fails
-// also on values of more than 10,000 levels, which includes those that lead back to themselves, and on
-// those with a channel.
+// also on values of more than 10,000 levels, which includes those that lead back to themselves.
 //
 // Decode fails on anything but exactly one well-formed value. It checks all of src first, so it allocates in
 // proportion to the number of values that src really has, whatever lengths it claims.

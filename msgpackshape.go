@@ -26,7 +26,9 @@ type msgpackShape struct {
 	apart bool  // is such a map, or leads to one
 	naked bool  // leads to an interface
 	deep  bool  // naked, or leads to a type that leads to itself: the value decides how deep it is
-	err   error // why no value of it can be encoded
+	err   error // why no value of it can be stored; only of the type that msgpackShapeOf was asked for
+
+	fault string // what is wrong with the type itself, as the end of a sentence that starts with a path; or empty
 
 	elem   *msgpackShape // of a pointer, slice, array or map
 	key    *msgpackShape // of a map
@@ -36,6 +38,7 @@ type msgpackShape struct {
 // msgpackField is a field of a struct, or of the structs that are embedded in it, which are encoded as one.
 type msgpackField struct {
 	name  string // on the wire
+	path  string // in Go, from the struct on: ".Base.ID"
 	index []int
 	shape *msgpackShape
 }
@@ -59,13 +62,11 @@ func msgpackShapeOf(t reflect.Type) *msgpackShape {
 				s.apart = s.apart || sub.apart
 				s.naked = s.naked || sub.naked
 				s.deep = s.deep || sub.deep
-				if s.err == nil {
-					s.err = sub.err
-				}
-				changed = changed || s.apart != was.apart || s.naked != was.naked || s.deep != was.deep || s.err != was.err
+				changed = changed || s.apart != was.apart || s.naked != was.naked || s.deep != was.deep
 			}
 		}
 	}
+	root.err = root.storable()
 	s, _ := msgpackShapes.LoadOrStore(t, root)
 	return s.(*msgpackShape)
 }
@@ -112,13 +113,14 @@ func msgpackCompile(t reflect.Type, all map[reflect.Type]*msgpackShape) *msgpack
 	s := &msgpackShape{typ: t}
 	all[t] = s
 	if msgpackOpaque(t) {
+		s.fault = msgpackOpaqueFault(t, all)
 		return s
 	}
 	switch t.Kind() {
 	case reflect.Interface:
 		s.naked = true
-	case reflect.Chan: // the library would receive all that is in it
-		s.err = fmt.Errorf("msgpack: cannot encode a %v", t)
+	case reflect.Chan, reflect.Func, reflect.Complex64, reflect.Complex128, reflect.UnsafePointer:
+		s.fault = msgpackKindFault(t)
 	case reflect.Pointer, reflect.Slice, reflect.Array:
 		s.elem = msgpackCompile(t.Elem(), all)
 	case reflect.Map:
@@ -129,11 +131,12 @@ func msgpackCompile(t reflect.Type, all map[reflect.Type]*msgpackShape) *msgpack
 			}
 		}
 	case reflect.Struct:
-		w := msgpackFields{all: all, err: &s.err}
-		w.walk(t, nil, []reflect.Type{t})
+		w := msgpackFields{all: all}
+		w.walk(t, nil, "", []reflect.Type{t})
 		s.fields = w.resolve()
-		if len(s.fields) == 0 {
-			w.hidden(t)
+		s.fault = w.fault
+		if s.fault == "" && len(s.fields) == 0 && !msgpackVoid(t) {
+			s.fault = msgpackHiddenFault(t)
 		}
 	}
 	return s
@@ -160,86 +163,135 @@ func msgpackTag(tag reflect.StructTag) string {
 	return tag.Get("json")
 }
 
-// msgpackFields collects the fields of a struct by the library's rules.
+// msgpackFields collects the fields of a struct by the library's rules, and what these would lose without a word.
 type msgpackFields struct {
 	all   map[reflect.Type]*msgpackShape
 	found []msgpackField
-	err   *error
+	fault string // the first one; see msgpackShape
 }
 
-func (w *msgpackFields) walk(t reflect.Type, index []int, path []reflect.Type) {
+func (w *msgpackFields) blame(fault string) {
+	if w.fault == "" {
+		w.fault = fault
+	}
+}
+
+// walk collects the fields of t, which is the struct itself, or embedded in it at index and path, inside of the types outer.
+func (w *msgpackFields) walk(t reflect.Type, index []int, path string, outer []reflect.Type) {
 	for i := range t.NumField() {
-		f := t.Field(i)
-		switch f.Type.Kind() {
-		case reflect.Func, reflect.Complex64, reflect.Complex128, reflect.UnsafePointer:
-			continue
-		}
-		tag := msgpackTag(f.Tag)
-		if tag == "-" || !f.IsExported() && !f.Anonymous {
-			continue
-		}
-		name, _, _ := strings.Cut(tag, ",")
-		at := append(slices.Clone(index), i)
-		if f.Anonymous && f.Type.Kind() != reflect.Interface {
-			inner := f.Type
-			for inner.Kind() == reflect.Pointer {
-				inner = inner.Elem()
-			}
-			isStruct := inner.Kind() == reflect.Struct
-			if !f.IsExported() && (!isStruct || f.Type.Kind() == reflect.Pointer) {
-				continue
-			}
-			if name == "" && isStruct {
-				// A type may embed itself by pointer. The library goes round once.
-				seen := 0
-				for _, p := range path {
-					if p == inner {
-						seen++
-					}
-				}
-				if seen < 2 {
-					before := len(w.found)
-					w.walk(inner, at, append(path, inner))
-					if len(w.found) == before {
-						w.hidden(inner)
-					}
-				}
-				continue
-			}
-		}
-		if !f.IsExported() {
-			continue
-		}
-		if name == "" {
-			name = f.Name
-		}
-		w.found = append(w.found, msgpackField{name, at, msgpackCompile(f.Type, w.all)})
+		w.field(t.Field(i), append(slices.Clone(index), i), path+"."+t.Field(i).Name, outer)
 	}
 }
 
-// resolve drops the fields that one of the same name hides, from less deep inside.
-func (w *msgpackFields) resolve() []msgpackField {
-	least := map[string]int{}
-	for _, f := range w.found {
-		if n, ok := least[f.name]; !ok || len(f.index) < n {
-			least[f.name] = len(f.index)
-		}
-	}
-	return slices.DeleteFunc(w.found, func(f msgpackField) bool { return len(f.index) > least[f.name] })
-}
-
-// hidden notes an error if t, a struct of which no field is encoded, has something to encode: methods say so.
-func (w *msgpackFields) hidden(t reflect.Type) {
-	if t.NumField() == 0 || *w.err != nil || msgpackOpaque(t) {
+func (w *msgpackFields) field(f reflect.StructField, index []int, path string, outer []reflect.Type) {
+	tag := msgpackTag(f.Tag)
+	if tag == "-" || !f.IsExported() && !f.Anonymous {
 		return
 	}
-	for _, i := range []reflect.Type{
-		reflect.TypeFor[encoding.TextMarshaler](),
-		reflect.TypeFor[interface{ MarshalJSON() ([]byte, error) }](),
-		reflect.TypeFor[interface{ GobEncode() ([]byte, error) }](),
-	} {
-		if t.Implements(i) || reflect.PointerTo(t).Implements(i) {
-			*w.err = fmt.Errorf("msgpack: would lose a %v: it has no exported fields, and no MarshalBinary and UnmarshalBinary", t)
+	switch f.Type.Kind() {
+	case reflect.Func, reflect.Complex64, reflect.Complex128, reflect.UnsafePointer:
+		if f.IsExported() { // the library skips it
+			w.blame(path + msgpackKindFault(f.Type))
+		}
+		return
+	}
+	name, _, _ := strings.Cut(tag, ",")
+	if f.Anonymous && f.Type.Kind() != reflect.Interface {
+		inner := f.Type
+		for inner.Kind() == reflect.Pointer {
+			inner = inner.Elem()
+		}
+		isStruct := inner.Kind() == reflect.Struct
+		if !f.IsExported() && (!isStruct || f.Type.Kind() == reflect.Pointer || name != "") {
+			if isStruct {
+				w.skipped(f, inner, index, path, outer)
+			}
+			return
+		}
+		if name == "" && isStruct {
+			w.inline(f, inner, index, path, outer)
+			return
 		}
 	}
+	if !f.IsExported() {
+		return
+	}
+	if name == "" {
+		name = f.Name
+	}
+	w.found = append(w.found, msgpackField{name, path, index, msgpackCompile(f.Type, w.all)})
+}
+
+// inline collects the fields of f, an embedded struct of type inner or a pointer to one.
+func (w *msgpackFields) inline(f reflect.StructField, inner reflect.Type, index []int, path string, outer []reflect.Type) {
+	// A type may embed itself by pointer. The library goes round once.
+	if msgpackCount(outer, inner) >= 2 {
+		return
+	}
+	if msgpackOpaque(inner) { // and the struct around it is not: two such types are embedded, say
+		w.blame(fmt.Sprintf("%s is embedded, and the methods that encode a %v would not be used", path, inner))
+		return
+	}
+	before := len(w.found)
+	w.walk(inner, index, path, append(slices.Clone(outer), inner))
+	if len(w.found) == before && f.IsExported() && !msgpackVoid(inner) {
+		w.blame(path + msgpackHiddenFault(inner))
+	}
+}
+
+// skipped is about f, an embedded struct or pointer to one of the unexported type inner, which the library skips. As
+// encoding/json encodes its exported fields, whoever wrote it expects that.
+func (w *msgpackFields) skipped(f reflect.StructField, inner reflect.Type, index []int, path string, outer []reflect.Type) {
+	if msgpackCount(outer, inner) >= 2 {
+		return
+	}
+	in := msgpackFields{all: w.all}
+	in.walk(inner, index, path, append(slices.Clone(outer), inner))
+	switch {
+	case len(in.found) == 0 && in.fault == "":
+	case f.Type.Kind() == reflect.Pointer:
+		w.blame(fmt.Sprintf("%s is an embedded pointer to an unexported struct, whose exported fields would not be encoded", path))
+	default:
+		w.blame(fmt.Sprintf("%s is an embedded unexported struct with a name in its tag, and its exported fields would not be encoded", path))
+	}
+}
+
+func msgpackCount(types []reflect.Type, t reflect.Type) (n int) {
+	for _, u := range types {
+		if u == t {
+			n++
+		}
+	}
+	return n
+}
+
+// resolve drops the fields that one of the same name hides, from less deep inside, as the library does: that takes
+// them one by one and compares only with the first, so that of three fields two can remain.
+func (w *msgpackFields) resolve() []msgpackField {
+	first, hidden := map[string]int{}, map[int]bool{}
+	for i, f := range w.found {
+		j, ok := first[f.name]
+		switch {
+		case !ok:
+			first[f.name] = i
+		case len(f.index) < len(w.found[j].index):
+			first[f.name] = i
+			hidden[j] = true
+		case len(f.index) > len(w.found[j].index):
+			hidden[i] = true
+		}
+	}
+	var fields []msgpackField
+	named := map[string]string{}
+	for i, f := range w.found {
+		if hidden[i] {
+			continue
+		}
+		if other, ok := named[f.name]; ok {
+			w.blame(fmt.Sprintf("%s would be encoded as %q, as %s is", f.path, f.name, other[1:]))
+		}
+		named[f.name] = f.path
+		fields = append(fields, f)
+	}
+	return fields
 }

@@ -82,7 +82,7 @@ type Options struct {
 	// the same one. Zero: 4. At most 64.
 	Flushers int
 
-	// Codec encodes values. Nil: Msgpack.
+	// Codec encodes values. Nil: Msgpack, for which Open refuses a V that cannot come back whole.
 	Codec Codec
 
 	// DetectMutation encodes each value when it is put, too, and compares when it is
@@ -186,6 +186,12 @@ func (o Options) resolve(v reflect.Type) (Options, error) {
 	switch v.Kind() {
 	case reflect.Func, reflect.Chan, reflect.UnsafePointer:
 		return o, fmt.Errorf("%w: values of type %s cannot be stored", ErrInvalid, v)
+	}
+	switch o.Codec.(type) {
+	case Msgpack, *Msgpack: // what can be known now need not be lost at a flush
+		if err := msgpackStorable(v); err != nil {
+			return o, fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
 	}
 	return o, nil
 }
