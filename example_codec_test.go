@@ -47,3 +47,38 @@ func ExampleCodec() {
 	// {"From":"anna","To":"ben","State":"ringing"}
 	// {anna ben ringing} <nil>
 }
+
+// Cart is what a customer has put into a cart. The prices are not stored, since they are not exported, and are
+// the same map in all carts.
+type Cart struct {
+	Items  []string
+	prices map[string]int
+}
+
+// MemSize counts what a cart has for itself. The prices would else count once for each cart.
+func (c Cart) MemSize() int {
+	n := 24 + 8 // the header of the slice, the pointer to the map
+	for _, item := range c.Items {
+		n += 16 + len(item)
+	}
+	return n
+}
+
+func ExampleSizer() {
+	ctx := context.Background()
+	prices := map[string]int{}
+	for i := range 10_000 {
+		prices[fmt.Sprint("item-", i)] = i
+	}
+	db, err := kvstore.Open[Cart](ctx, memory.New(), kvstore.Options{MaxBuffer: 64 << 10, Overflow: kvstore.Reject})
+	must(err)
+	defer db.Close(ctx)
+
+	for i := range 10 {
+		must(db.Put(ctx, fmt.Sprint("cart-", i), Cart{Items: []string{"item-5", "item-7"}, prices: prices}))
+	}
+	cart, err := db.Get(ctx, "cart-3")
+	must(err)
+	fmt.Println(cart.MemSize(), "bytes each, and ten of them fit into the buffer")
+	// Output: 76 bytes each, and ten of them fit into the buffer
+}

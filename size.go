@@ -29,8 +29,16 @@ const (
 	mapHeaderSize = 48
 )
 
-// sized is the way for a value to say its own size.
-type sized interface{ Size() int }
+// Sizer is what a V or a *V may implement to say how much memory a value takes, which is what Options.MaxBuffer counts.
+// Else that is estimated, by walking through the value. A method of its own is for values whose parts
+// are shared with others, so that they would count too often, or which are so large that the walk takes too long.
+type Sizer interface {
+	// MemSize returns the bytes of memory that a value takes: its own, as unsafe.Sizeof has them, and those of
+	// what it leads to. It is called for each write, by the goroutine that writes and under no
+	// lock, possibly for many values at a time, and must not change the value. Less than 0 counts as 0, more than
+	// 2 GiB as 2 GiB. A value whose MemSize panics counts as unsafe.Sizeof(V).
+	MemSize() int
+}
 
 // sizerOf returns the function that says how many bytes of memory a *V pins: unsafe.Sizeof(V), and what it
 // leads to through strings, slices, pointers, maps and interfaces, whether in exported fields or not. It is an
@@ -38,8 +46,7 @@ type sized interface{ Size() int }
 // count, long slices and maps are sampled, and channels, functions, unsafe pointers and the innards of package
 // sync, time and the like are not looked into.
 //
-// A V or *V with a method Size() int says it itself, the way to an exact figure. A negative result counts as 0; a
-// panic, as unsafe.Sizeof(V).
+// A V or *V that is a Sizer says it itself.
 //
 // The function is safe for concurrent use, does not change the value, never panics, and terminates whatever
 // points to what. Since maps are walked in random order, two calls on the same value may differ: whoever
@@ -47,20 +54,20 @@ type sized interface{ Size() int }
 func sizerOf[V any]() func(*V) int {
 	t := reflect.TypeFor[V]()
 	shallow := int(t.Size())
-	if _, ok := any((*V)(nil)).(sized); ok {
+	if _, ok := any((*V)(nil)).(Sizer); ok {
 		return func(v *V) int {
 			if v == nil {
 				return 0
 			}
-			return askSize(any(v).(sized), shallow)
+			return askSize(any(v).(Sizer), shallow)
 		}
 	}
-	if t.Implements(reflect.TypeFor[sized]()) { // V is a pointer or an interface: methods of others are *V's, too
+	if t.Implements(reflect.TypeFor[Sizer]()) { // V is a pointer or an interface: methods of others are *V's, too
 		return func(v *V) int {
 			if v == nil {
 				return 0
 			}
-			s, ok := any(*v).(sized)
+			s, ok := any(*v).(Sizer)
 			if !ok { // a nil interface
 				return shallow
 			}
@@ -84,13 +91,13 @@ func sizerOf[V any]() func(*V) int {
 	}
 }
 
-func askSize(s sized, otherwise int) (n int) {
+func askSize(s Sizer, otherwise int) (n int) {
 	defer func() {
 		if recover() != nil {
 			n = otherwise
 		}
 	}()
-	return max(0, s.Size())
+	return max(0, s.MemSize())
 }
 
 // sizePlan says where a type has parts outside of itself. It is compiled once per type, and never changes after.

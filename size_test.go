@@ -209,12 +209,14 @@ type (
 	sizeOwnPtr   struct{ n int }
 	sizePanics   [3]int
 	sizeNegative [4]byte
+	sizeCart     []string
 )
 
-func (s sizeOwn) Size() int      { return s.n }
-func (s *sizeOwnPtr) Size() int  { return s.n }
-func (s *sizePanics) Size() int  { panic("no size") }
-func (s sizeNegative) Size() int { return -1 }
+func (s sizeOwn) MemSize() int      { return s.n }
+func (s *sizeOwnPtr) MemSize() int  { return s.n }
+func (s *sizePanics) MemSize() int  { panic("no size") }
+func (s sizeNegative) MemSize() int { return -1 }
+func (s sizeCart) Size() int        { return len(s) } // of something else
 
 func TestSizeMethod(t *testing.T) {
 	check := func(name string, got, want int) {
@@ -228,13 +230,14 @@ func TestSizeMethod(t *testing.T) {
 	p := &sizeOwnPtr{77}
 	check("V is the pointer", sizerOf[*sizeOwnPtr]()(&p), 77)
 	p = nil
-	check("V is a nil pointer, Size panics", sizerOf[*sizeOwnPtr]()(&p), 8)
-	var i sized = sizeOwn{5}
-	check("V is an interface", sizerOf[sized]()(&i), 5)
+	check("V is a nil pointer, MemSize panics", sizerOf[*sizeOwnPtr]()(&p), 8)
+	var i Sizer = sizeOwn{5}
+	check("V is an interface", sizerOf[Sizer]()(&i), 5)
 	i = nil
-	check("V is a nil interface", sizerOf[sized]()(&i), 16)
+	check("V is a nil interface", sizerOf[Sizer]()(&i), 16)
 	check("panic", sizerOf[sizePanics]()(&sizePanics{}), 24)
 	check("negative", sizerOf[sizeNegative]()(&sizeNegative{}), 0)
+	check("another method", sizerOf[sizeCart]()(&sizeCart{"abc"}), 24+16+3)
 	check("nil *V", sizerOf[string]()(nil), 0)
 	check("nil *V with a method", sizerOf[sizeOwn]()(nil), 0)
 }
