@@ -56,6 +56,9 @@ func (db *DB[V]) want(ctx context.Context, id string, how how, keys []string) (*
 // bring returns the resident session, asking the store for it if need be. Entries of
 // the named keys, and the main entry, come in the same round trip.
 func (db *DB[V]) bring(ctx context.Context, id string, how how, keys []string) (*session[V], error) {
+	if ctx == nil {
+		return nil, errNilContext
+	}
 	if err := checkID(id); err != nil {
 		return nil, err
 	}
@@ -68,9 +71,6 @@ func (db *DB[V]) bring(ctx context.Context, id string, how how, keys []string) (
 	for {
 		if db.closing.Load() {
 			return nil, ErrClosed
-		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
 		}
 		st.mu.Lock()
 		if s := db.sessions.load(id); s != nil {
@@ -86,7 +86,11 @@ func (db *DB[V]) bring(ctx context.Context, id string, how how, keys []string) (
 			if how == reload {
 				return nil, sessionError(id, ErrNotResident)
 			}
-			return nil, ErrDraining
+			return nil, db.elsewhere(ctx, id)
+		}
+		if err := ctx.Err(); err != nil { // what is here needs no waiting, and is served all the same
+			st.mu.Unlock()
+			return nil, err
 		}
 		c := st.calls[id]
 		mine := c == nil
@@ -116,6 +120,27 @@ func (db *DB[V]) bring(ctx context.Context, id string, how how, keys []string) (
 		}
 		// It was asked for in another way, and refused, or it is only a place.
 	}
+}
+
+// elsewhere is for a node that takes nothing in any more: an OwnedError, if the session lives on another
+// node, so that its event can be sent there; else ErrDraining.
+func (db *DB[V]) elsewhere(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, db.opt.StoreTimeout)
+	defer cancel()
+	snap, err := db.store.Load(ctx, id, "")
+	if err != nil || !snap.Header.Exists() || snap.Header.Released {
+		return sessionError(id, ErrDraining)
+	}
+	nodes, err := db.store.Nodes(ctx)
+	if err != nil {
+		return sessionError(id, ErrDraining)
+	}
+	for _, n := range nodes {
+		if n.Incarnation == snap.Header.Owner.Incarnation && n.Incarnation != db.self.Incarnation && n.Lease > 0 {
+			return &OwnedError{Session: id, Node: n.Name, Addr: n.Addr, Epoch: snap.Header.Epoch, Lease: n.Lease}
+		}
+	}
+	return sessionError(id, ErrDraining)
 }
 
 // found judges a session that is in the map. It reports again if it has left and been taken out.

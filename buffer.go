@@ -42,6 +42,7 @@ type lane[V any] struct {
 	closed   bool          // nothing is taken any more
 	ended    bool          // the goroutine has ended
 	watchers []watcher     // Flush
+	untold   error         // why something was handed over, and no Flush has said so
 
 	aloft     []flight[V] // what was collected, and the store has not answered
 	abandoned bool        // Close did not wait for that, and has handed it over: nobody is to touch it

@@ -26,17 +26,33 @@ const grace = time.Second
 // Close ends the DB. It takes no more changes, stores all that is unsaved, ends this node's lease, so that
 // others can adopt its sessions at once, and joins every goroutine. If ctx is over before all is stored, what
 // remains is handed to Hooks.Lost (a flush whose answer is missing may still have been applied), and
-// Close returns an *UnsavedError. A second Close waits for the first and returns the same.
+// Close returns an *UnsavedError. What the last flushes could not store, because it was rejected or fenced, is in
+// the error, too. A second Close waits for the first and returns the same.
 //
-// It does not close the store. It returns soon after ctx is over; only a store that ignores its own context
-// can leave a goroutine behind, and the error says so.
+// It does not close the store. It returns within a few seconds after ctx is over; only a store that ignores its own
+// context, or a hook that does not return, can leave a goroutine behind, and the error says so.
 func (db *DB[V]) Close(ctx context.Context) error {
+	if ctx == nil {
+		ctx = context.Background()
+	}
 	if db.closed.begun.CompareAndSwap(false, true) {
 		db.closed.err = db.close(ctx)
 		close(db.closed.done)
+		return db.closed.err
 	}
-	<-db.closed.done
-	return db.closed.err
+	select {
+	case <-db.closed.done:
+		return db.closed.err
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(4 * grace) // as long as the first may take when its own context is over
+	defer timer.Stop()
+	select {
+	case <-db.closed.done:
+		return db.closed.err
+	case <-timer.C:
+		return fmt.Errorf("kvstore: close: another Close has not ended yet: %w", ctx.Err())
+	}
 }
 
 func (db *DB[V]) close(ctx context.Context) error {
@@ -45,7 +61,7 @@ func (db *DB[V]) close(ctx context.Context) error {
 	close(db.stopping)
 	for _, l := range db.lanes {
 		l.mu.Lock()
-		l.draining = true
+		l.draining, l.untold = true, nil
 		l.mu.Unlock()
 		l.rouse()
 	}
@@ -74,6 +90,12 @@ func (db *DB[V]) close(ctx context.Context) error {
 		stuck = errDeaf
 	}
 
+	var refused error // what the last flushes could not store
+	for _, l := range db.lanes {
+		l.mu.Lock()
+		refused = errors.Join(refused, l.untold)
+		l.mu.Unlock()
+	}
 	left := db.remains(ended, stuck != nil)
 	lease, deaf := db.endLease(context.WithoutCancel(ctx))
 	if stuck == nil {
@@ -84,11 +106,9 @@ func (db *DB[V]) close(ctx context.Context) error {
 	} else if lease != nil {
 		lease = fmt.Errorf("kvstore: close: the lease was not ended and will run out: %w", lease)
 	}
-	db.notes.close()
-	if left != nil {
-		return errors.Join(left, stuck, lease)
-	}
-	return errors.Join(stuck, lease)
+	db.lease.until.Store(db.now())
+	hooks := db.notes.close(ctx)
+	return errors.Join(left, refused, stuck, lease, hooks)
 }
 
 // errDeaf is Close's on a store that ignores the end of a call's context.

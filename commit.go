@@ -64,6 +64,9 @@ func headCost(id string) int64 { return int64(dirtyOverhead + len(id)) }
 // commit makes the change, if serving is allowed, waiting for room in the buffer as Options.Overflow says.
 // On an error nothing was changed.
 func (db *DB[V]) commit(ctx context.Context, s *session[V], ch *change[V]) error {
+	if ctx == nil {
+		return errNilContext
+	}
 	if err := db.serve(ctx, s); err != nil {
 		return err
 	}

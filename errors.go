@@ -125,6 +125,8 @@ func (e *UnsavedError) Error() string {
 // Unwrap returns what ended the wait.
 func (e *UnsavedError) Unwrap() error { return e.Err }
 
+var errNilContext = fmt.Errorf("%w: the context is nil", ErrInvalid)
+
 // sessionError names the session in an error of kind.
 func sessionError(id string, kind error) error { return fmt.Errorf("%w: session %q", kind, id) }
 

@@ -292,8 +292,8 @@ func (b *batch[V]) encode(db *DB[V], f *flight[V]) {
 		start := len(b.arena)
 		b.arena, it.err = encode(db.opt.Codec, b.arena, &it.cell.val)
 		value := b.arena[start:len(b.arena):len(b.arena)]
-		if it.err == nil && len(value) > db.opt.MaxValue {
-			it.err = fmt.Errorf("%w: %d bytes encoded, Options.MaxValue is %d", ErrTooLarge, len(value), db.opt.MaxValue)
+		if it.err == nil {
+			it.err = db.fits(value)
 		}
 		if it.err != nil {
 			b.arena = b.arena[:start]
@@ -305,6 +305,14 @@ func (b *batch[V]) encode(db *DB[V], f *flight[V]) {
 		b.puts = append(b.puts, store.Entry{Key: it.key, Value: value, Expires: it.cell.expires})
 		f.puts++
 	}
+}
+
+// fits returns an error if an encoded value is too large.
+func (db *DB[V]) fits(value []byte) error {
+	if len(value) > db.opt.MaxValue {
+		return fmt.Errorf("%w: %d bytes encoded, Options.MaxValue is %d", ErrTooLarge, len(value), db.opt.MaxValue)
+	}
+	return nil
 }
 
 // finish gives a flight its entries, the first of those that are left, and returns the others'.

@@ -1,6 +1,9 @@
 package kvstore
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -14,7 +17,8 @@ import (
 type Hooks struct {
 	// Lost hands over what will not be stored by this node, with its values: after a fence, a
 	// rejection, or a Close that could not finish. It is called once for each such
-	// change; what it does not report is in memory or stored.
+	// change; what it does not report is in memory or stored. If neither it nor Options.Logger is set, slog.Default
+	// is told that something was lost, without the values.
 	Lost func(Lost)
 
 	// Fenced tells that a session left memory because its ownership is over, whether or not
@@ -77,8 +81,8 @@ func (n *notifier) post(f func()) {
 	}
 }
 
-// close returns when all that was posted has run. Called once.
-func (n *notifier) close() {
+// close returns when all that was posted has run, or soon after ctx is over. Called once.
+func (n *notifier) close(ctx context.Context) error {
 	n.mu.Lock()
 	n.ended = true
 	n.mu.Unlock()
@@ -86,7 +90,19 @@ func (n *notifier) close() {
 	case n.wake <- struct{}{}:
 	default:
 	}
-	<-n.done
+	select {
+	case <-n.done:
+		return nil
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-n.done:
+		return nil
+	case <-timer.C:
+		return errors.New("kvstore: close: a hook has not returned")
+	}
 }
 
 func (n *notifier) run() {
@@ -122,8 +138,12 @@ func (n *notifier) call(f func()) {
 func (db *DB[V]) lost(l Lost) {
 	db.count.lost.Add(int64(len(l.Entries)))
 	db.laneOf(l.Session).blame(l.Cause)
+	log := db.log
+	if db.opt.Hooks.Lost == nil && db.opt.unlogged {
+		log = slog.Default().With("node", db.self.Node) // nobody would ever know
+	}
 	db.notes.post(func() {
-		db.log.Warn("kvstore: not stored", "session", l.Session, "epoch", l.Epoch, "entries", len(l.Entries), "cause", l.Cause)
+		log.Warn("kvstore: not stored", "session", l.Session, "epoch", l.Epoch, "entries", len(l.Entries), "cause", l.Cause)
 		if f := db.opt.Hooks.Lost; f != nil {
 			f(l)
 		}

@@ -88,6 +88,9 @@ func Open[V any](ctx context.Context, st store.Store, o Options) (*DB[V], error)
 	if err != nil {
 		return nil, err
 	}
+	if ctx == nil {
+		return nil, errNilContext
+	}
 	if st == nil {
 		return nil, fmt.Errorf("%w: the store is nil", ErrInvalid)
 	}

@@ -36,6 +36,10 @@ func (db *DB[V]) fetch(ctx context.Context, s *session[V], life uint32, key stri
 			s.mu.Unlock()
 			return c, nil
 		}
+		if ctx == nil {
+			s.mu.Unlock()
+			return nil, errNilContext
+		}
 		x := s.more()
 		l := x.loads[key]
 		if l == nil {

@@ -93,8 +93,11 @@ type Options struct {
 	// Hooks are told of what cannot be returned from a call.
 	Hooks Hooks
 
-	// Logger gets what an operator should know. Nil: nothing is logged.
+	// Logger gets what an operator should know. Nil: nothing is logged, but for losses that nobody else is told of (see
+	// Hooks.Lost).
 	Logger *slog.Logger
+
+	unlogged bool // Logger was nil
 }
 
 // Mode says when a write returns.
@@ -142,7 +145,7 @@ func (o Options) resolve(v reflect.Type) (Options, error) {
 	if o.Codec == nil {
 		o.Codec = Msgpack{}
 	}
-	if o.Logger == nil {
+	if o.unlogged = o.Logger == nil; o.unlogged {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 

@@ -45,6 +45,9 @@ const takers = 4
 // Get wait for the store. It makes one pass. Called again, it goes on where it was, since what
 // it has adopted is no orphan any more; an error tells that the pass was not complete.
 func (db *DB[V]) AdoptOrphans(ctx context.Context, t Takeover) (Orphans, error) {
+	if ctx == nil {
+		return Orphans{}, errNilContext
+	}
 	if t.Rate < 0 {
 		return Orphans{}, fmt.Errorf("%w: Takeover.Rate is %d: 0 for 1000, or more", ErrInvalid, t.Rate)
 	}

@@ -96,6 +96,7 @@ type extra[V any] struct {
 	probed  bool     // the last entry that was sent alone, by probing, was the main one
 	birth   uint64   // if creating: the seq of the first attempt; 0 before
 	gone    error    // why state is departed
+	untold  error    // that something was rejected, and no Sync has said so
 
 	due int64 // if fails > 0: not to be tried again before (DB.now), however often it changes
 
@@ -127,7 +128,7 @@ const anyLife = ^uint32(0)
 // less gives up the extra if nothing is in it any more. Caller holds mu.
 func (s *session[V]) less() {
 	if x := s.x; x != nil && len(x.rest)+len(x.dirty)+len(x.loads)+len(x.waiters)+len(x.aliases) == 0 &&
-		x.schema == 0 && x.gone == nil && x.whole == nil && x.birth == 0 && x.forgotten == 0 && x.due == 0 {
+		x.schema == 0 && x.gone == nil && x.untold == nil && x.whole == nil && x.birth == 0 && x.forgotten == 0 && x.due == 0 {
 		s.x = nil
 	}
 }

@@ -42,6 +42,9 @@ func (h *Session[V]) Lag() time.Duration {
 // do runs op on the resident session and the life of it that the handle is on. An evicted session is loaded again, and
 // must be of the same tenure.
 func (h *Session[V]) do(ctx context.Context, op func(s *session[V], life uint32) error) error {
+	if ctx == nil {
+		return errNilContext
+	}
 	for {
 		on := h.cur.Load()
 		s := on.s
@@ -209,7 +212,9 @@ func (s *session[V]) collectAll(life uint32, cells map[string]*cell[V], absent *
 // Sync returns when everything that was written to the session before the call is
 // stored. All who wait at the time share one round trip.
 //
-//   - ErrRejected, ErrFenced: it will not be; Hooks.Lost has it.
+//   - ErrRejected: some of it will not be, or was not since a Sync last said so. Hooks.Lost has it, and the entry has the value
+//     that the store has.
+//   - ErrFenced: it will not be; Hooks.Lost has it.
 //   - The context's error: it is not known yet; it stays in the buffer.
 func (h *Session[V]) Sync(ctx context.Context) error {
 	return h.do(ctx, func(s *session[V], life uint32) error {

@@ -115,7 +115,9 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 		db.lost(Lost{Session: s.id, Epoch: s.epoch, Cause: rejected, Entries: lost})
 	}
 	db.budget.release(free)
-	s.wake(f.upto, rejected)
+	if told := s.wake(f.upto, rejected); rejected != nil && !told {
+		s.more().untold = rejected
+	}
 	s.less()
 	if leaves {
 		kind := ErrReleased

@@ -76,16 +76,17 @@ func (s *session[V]) join(b *barrier, ver uint64) {
 }
 
 // wake answers those who wait for changes that are stored now, or, if something up to ver
-// was rejected, for that. Caller holds mu.
-func (s *session[V]) wake(ver uint64, rejected error) {
+// was rejected, for that. It reports whether anyone was told of the latter. Caller holds mu.
+func (s *session[V]) wake(ver uint64, rejected error) (told bool) {
 	if s.x == nil || len(s.x.waiters) == 0 {
-		return
+		return false
 	}
 	kept := s.x.waiters[:0]
 	for _, w := range s.x.waiters {
 		switch {
 		case rejected != nil && w.ver <= ver:
 			w.finish(rejected)
+			told = true
 		case w.ver <= s.saved:
 			w.finish(nil)
 		default:
@@ -94,6 +95,7 @@ func (s *session[V]) wake(ver uint64, rejected error) {
 	}
 	clear(s.x.waiters[len(kept):])
 	s.x.waiters = kept
+	return told
 }
 
 // sync waits until the session's changes up to ver are stored.
@@ -118,12 +120,21 @@ func (db *DB[V]) sync(ctx context.Context, s *session[V], ver uint64) error {
 	return nil
 }
 
-// syncAll waits until all that the session has now is stored.
+// syncAll waits until all that the session has now is stored. If something was rejected since the last one said so, it
+// says so.
 func (db *DB[V]) syncAll(ctx context.Context, s *session[V]) error {
 	s.mu.Lock()
 	ver := s.ver
+	var untold error
+	if s.x != nil {
+		untold, s.x.untold = s.x.untold, nil
+		s.less()
+	}
 	s.mu.Unlock()
-	return db.sync(ctx, s, ver)
+	if err := db.sync(ctx, s, ver); err != nil || untold == nil {
+		return err
+	}
+	return &unstoredError{s.id, untold}
 }
 
 // unstoredError is of a change that was made, but is not known to be stored. To make it again
@@ -134,14 +145,21 @@ type unstoredError struct {
 }
 
 func (e *unstoredError) Error() string {
+	if errors.Is(e.err, ErrRejected) || errors.Is(e.err, ErrFenced) {
+		return e.err.Error() // it is known, and names the session
+	}
 	return fmt.Sprintf("kvstore: session %q: not known to be stored: %v", e.session, e.err)
 }
 
 func (e *unstoredError) Unwrap() error { return e.err }
 
 // Flush returns when everything that was written to the DB before the call is stored. Its error is the first
-// reason for which something was handed over instead while it waited, or the context's.
+// reason for which something was handed over instead: it was rejected, since the last Flush, or fenced while this one
+// waited; or it is the context's.
 func (db *DB[V]) Flush(ctx context.Context) error {
+	if ctx == nil {
+		return errNilContext
+	}
 	if db.closing.Load() {
 		return ErrClosed
 	}
@@ -166,6 +184,8 @@ type watcher struct {
 // watch has the barrier wait for the lane's changes up to now.
 func (l *lane[V]) watch(b *barrier, now int64) {
 	l.mu.Lock()
+	b.fail(l.untold)
+	l.untold = nil
 	switch t := l.eldest(); {
 	case t == 0 || t > now:
 	case l.ended:
@@ -196,10 +216,14 @@ func (l *lane[V]) report() {
 	})
 }
 
-// blame tells the watchers that something was handed over.
+// blame tells the watchers that something was handed over. If there is none, the next one is told of a rejection, which no
+// call has told of; and Close of everything.
 func (l *lane[V]) blame(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(l.watchers) == 0 && l.untold == nil && (l.draining || errors.Is(err, ErrRejected)) {
+		l.untold = err
+	}
 	for _, w := range l.watchers {
 		w.b.fail(err)
 	}
@@ -224,6 +248,9 @@ func (l *lane[V]) end() {
 // same step, so that any node can adopt it at once. From the call on the session takes no changes here,
 // and after it the session is not resident. If ctx is over first, the session stays here, as it was.
 func (db *DB[V]) Release(ctx context.Context, id string) error {
+	if ctx == nil {
+		return errNilContext
+	}
 	for {
 		s, err := db.resident(ctx, id)
 		if err != nil {
@@ -289,6 +316,9 @@ func (db *DB[V]) keep(s *session[V]) bool {
 // a session went): for a rolling deploy, before Close. If ctx is over first, what was
 // not handed over yet stays here.
 func (db *DB[V]) Drain(ctx context.Context) (err error) {
+	if ctx == nil {
+		return errNilContext
+	}
 	db.draining.Store(true)
 	sealed := false
 	defer func() {
