@@ -217,6 +217,9 @@ func (db *DB[V]) askClaim(ctx context.Context, id string, how how, keys []string
 		db.heard(err)
 		if err != nil {
 			db.astray.Store(true)
+			if damaged := (*store.CorruptError)(nil); errors.As(err, &damaged) {
+				return nil, fmt.Errorf("kvstore: session %q: %w", id, err)
+			}
 			return nil, fmt.Errorf("kvstore: session %q: the store did not answer a claim: %w", id, err)
 		}
 		switch c.Outcome {

@@ -74,7 +74,8 @@
 // # What is promised
 //
 //   - One owner: at most one tenure can change a session's stored state, and the store itself sees to it.
-//   - Whole transactions: who adopts a session finds the state after some whole Update, never half of one.
+//   - Whole transactions: who adopts a session finds the state after some whole Update, never half of one. One entry
+//     that the store refuses, or that cannot be encoded, is the exception: it is handed over alone, and the others are stored.
 //   - No silent loss: what is not stored is in memory and retried, or was handed to Hooks.Lost with its value.
 //   - Bounded loss: with a healthy store the lag is at most MaxDelay and one flush. [DB.Health] tells it always.
 //   - Durable on demand: [Session.Sync] and [DB.Flush] return when everything before them is stored.

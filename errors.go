@@ -17,7 +17,7 @@ var (
 	// the store. Adopt asks.
 	ErrNotResident = errors.New("kvstore: session is not resident")
 
-	// ErrExists: Create of a session that this node has, or is just adopting.
+	// ErrExists: Create was called for a session that this node owns, or is adopting.
 	ErrExists = errors.New("kvstore: session exists")
 
 	// ErrOwned: the session's owner is alive on another node; see OwnedError.
@@ -44,7 +44,7 @@ var (
 	// ErrSuspended: the lease is or may soon be over and Options.Strict is set.
 	ErrSuspended = errors.New("kvstore: lease is in doubt, not serving")
 
-	// ErrDraining: Drain was called; no session comes in any more.
+	// ErrDraining: Drain was called; no session comes in any more. (If it lives on another node, OwnedError tells where.)
 	ErrDraining = errors.New("kvstore: draining")
 
 	// ErrClosed: Close was called.

@@ -12,7 +12,7 @@ type Health struct {
 
 	Lag       time.Duration // age of the oldest change that is not stored; what a crash now would lose
 	Buffered  int64         // bytes that are not stored
-	LeaseLeft time.Duration // how long others will leave this node's sessions alone; ≤ 0: they may adopt them
+	LeaseLeft time.Duration // until other nodes may adopt this node's sessions; ≤ 0: now
 	LastError error         // of the last call to the store; nil if it answered
 }
 

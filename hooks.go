@@ -48,7 +48,7 @@ type Lost struct {
 // LostEntry is an entry that was not stored.
 type LostEntry struct {
 	Key     string
-	Value   any       // a V; nil if Deleted
+	Value   any       // the V that was put, shared with whoever read it; nil if Deleted
 	Deleted bool      // the unsaved change was a delete
 	Expires time.Time // zero: never
 }

@@ -303,10 +303,10 @@ func (db *DB[V]) Delete(ctx context.Context, id string) error {
 
 // Create makes a new session, without asking the store: its first flush does that. If another
 // node was first, the session leaves memory again and Hooks.Lost gets what was put into it. Where that
-// matters use AdoptOrCreate. A flush may come between Create and the first change: who adopts the session
-// must know what one without entries means. It waits while the buffer is full, like Put.
+// matters use AdoptOrCreate. A flush may come between Create and the first change: be ready to
+// adopt a session without entries. It waits while the buffer is full, like Put.
 //
-//   - ErrExists: this node has the session, or is just adopting it.
+//   - ErrExists: this node owns the session, or is adopting it at this moment.
 func (db *DB[V]) Create(ctx context.Context, id string) (*Session[V], error) {
 	if err := db.inTime(); err != nil {
 		return nil, err
@@ -321,9 +321,13 @@ func (db *DB[V]) Create(ctx context.Context, id string) (*Session[V], error) {
 //
 //   - ErrNotFound: there is no such session.
 //   - *OwnedError: its owner is alive; send the event there.
+//   - *store.CorruptError: its header is damaged. Asking again does not help.
+//   - ErrReleased: this node is just handing it over. ErrDraining, ErrSuspended, ErrClosed: it takes nothing in.
+//   - ErrInvalid, ErrTooLarge: a bad ID or key.
 //   - Any other error: the store did not answer. Ask again.
 //
-// Of any number of nodes that adopt a session at once, one succeeds.
+// Of any number of nodes that adopt a session at once, one succeeds. A context that is over matters only where the call would
+// have to wait: what is resident is returned.
 func (db *DB[V]) Adopt(ctx context.Context, id string, keys ...string) (*Session[V], error) {
 	return db.take(ctx, id, adopt, keys)
 }

@@ -11,7 +11,9 @@ import (
 // Open, whose error names the field; changing them afterwards has no effect.
 type Options struct {
 	// Node is this process's name, for people and for the ring: stable across
-	// restarts. Empty: a random name.
+	// restarts, and unique among the processes that run. Open takes whoever else has the name for a former
+	// incarnation of this process, and ends its lease, so that its sessions can be adopted at once; a process that lives
+	// finds that out at its next renewal. Empty: a random name.
 	Node string
 
 	// Addr is where other nodes send the events of sessions that live here. It is
@@ -55,7 +57,7 @@ type Options struct {
 	MaxValue int
 
 	// Lease is how long this node counts as alive after its last sign of life. Others
-	// may adopt its sessions when it is over. It is renewed three times as often. Zero:
+	// may adopt its sessions when it is over. It is renewed every Lease/3. Zero:
 	// 3 s. From 10 ms to 1 h.
 	Lease time.Duration
 

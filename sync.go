@@ -245,7 +245,7 @@ func (l *lane[V]) end() {
 }
 
 // Release hands a session over: it flushes what is unsaved and gives the ownership up in the
-// same step, so that any node can adopt it at once. From the call on the session takes no changes here,
+// same step, so that any node can adopt it at once. Once Release is called, writes to the session fail with ErrReleased,
 // and after it the session is not resident. If ctx is over first, the session stays here, as it was.
 func (db *DB[V]) Release(ctx context.Context, id string) error {
 	if ctx == nil {
@@ -313,7 +313,7 @@ func (db *DB[V]) keep(s *session[V]) bool {
 }
 
 // Drain hands every session over and takes in no new ones, while the DB goes on answering (Adopt tells where
-// a session went): for a rolling deploy, before Close. If ctx is over first, what was
+// a session lives now, in an OwnedError): for a rolling deploy, before Close. If ctx is over first, what was
 // not handed over yet stays here.
 func (db *DB[V]) Drain(ctx context.Context) (err error) {
 	if ctx == nil {

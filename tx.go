@@ -12,8 +12,8 @@ import (
 	"github.com/seed-6f1f505d/kvstore/store"
 )
 
-// Tx is a transaction on one session: what it reads is one consistent state, and what it writes
-// comes about, and is stored, as a whole or not at all. It is used by the
+// Tx is a transaction on one session: what it reads is one consistent state, and its writes are applied and stored
+// together, or not at all. It is used by the
 // function given to Update, on one goroutine, until that returns.
 type Tx[V any] struct {
 	db     *DB[V]
