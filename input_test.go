@@ -689,6 +689,7 @@ func TestFullBuffer(t *testing.T) {
 		if _, err := s.Get(ctx, fmt.Sprint(n)); !errors.Is(err, kvstore.ErrNotFound) || n < 10 {
 			t.Errorf("after %d: %v", n, err)
 		}
+		synctest.Wait()               // the flush that the refusal has asked for is over: what it held is dirty again
 		check(t, s.Put(ctx, "1", -1)) // what is dirty already needs no more room
 		j.set(func(j *journal) { j.down = nil })
 		check(t, s.Sync(ctx))
