@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -134,7 +135,7 @@ func (s *Store) transaction(items []*item) error {
 		if err != nil {
 			return err
 		}
-		tx.DB().MaxSize = limit(tx, items)
+		tx.DB().MaxSize = limit(tx, items, 0)
 		for _, it := range items {
 			if err := b.do(it); err != nil {
 				return err
@@ -143,7 +144,7 @@ func (s *Store) transaction(items []*item) error {
 		if !b.dirty {
 			return errNothing
 		}
-		return b.collect()
+		return b.collect(tx, items)
 	})
 	if err == errNothing {
 		return nil // and no record was made
@@ -161,16 +162,26 @@ func (s *Store) transaction(items []*item) error {
 
 // limit returns the size in bytes beyond which items can have no reason to grow the file. A damaged length on a page that is rewritten would
 // have bbolt copy up to 2 GiB of whatever lies behind it: with a limit it gives up.
-func limit(tx *bbolt.Tx, items []*item) int {
-	size := tx.Size() + 64<<20 // what bbolt grows ahead, its list of free pages, pages that merge
+//
+// What is sound is rewritten at most once, and only on the pages that hold a record to be written and those
+// that merge with them. Zero is no limit.
+func limit(tx *bbolt.Tx, items []*item, graves int) int {
+	if runtime.GOOS == "windows" {
+		return 0 // bbolt compares the size of the map there, which doubles
+	}
+	records := int64(2 * graves) // each has a record in either bucket
+	size := 2*tx.Size() + 64<<20 // what bbolt grows ahead, its list of free pages
 	for _, it := range items {
 		size += 256 << 10 // the pages from the root to a record, and those that split
+		records += 2      // the header's; with a wipe, the leaf on which the entries end
 		if it.change != nil {
+			records += int64(len(it.change.Puts) + len(it.change.Deletes))
 			for i := range it.change.Puts {
 				size += 4 * int64(len(it.change.Puts[i].Value)+16<<10)
 			}
 		}
 	}
+	size = min(size, size-tx.Size()+2*maxPageBytes*records)
 	return int(min(size, math.MaxInt))
 }
 

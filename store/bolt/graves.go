@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"go.etcd.io/bbolt"
 )
 
 // A deleted session leaves its header as a tombstone, and a record in the bucket "graves" that finds it by
@@ -42,7 +44,7 @@ func (b *batch) due(died uint64) time.Time {
 }
 
 // collect removes the oldest tombstones that are due.
-func (b *batch) collect() error {
+func (b *batch) collect(tx *bbolt.Tx, items []*item) error {
 	s := b.store
 	if s.gravesOff || b.wall.Before(s.nextGrave) {
 		return nil
@@ -71,6 +73,7 @@ func (b *batch) collect() error {
 		}
 		due = append(due, g)
 	}
+	tx.DB().MaxSize = limit(tx, items, len(due))
 	for _, g := range due {
 		err := b.graves.Delete(g.key)
 		if g.header != nil {
