@@ -90,28 +90,34 @@ type plan struct {
 // it meets is this item's matter. An error, or a panic of bbolt, in writing is the whole transaction's.
 func (b *batch) do(it *item) error {
 	var p plan
+	var puts []store.Entry
+	var deletes []string
 	err := safely(func() (err error) {
 		if it.change != nil {
+			puts, deletes = it.change.Puts, it.change.Deletes
 			p, err = b.decideChange(it)
 		} else {
 			p, err = b.decideClaim(it)
 		}
+		if err == nil && p.write {
+			err = b.soundFor(it.key, &p, puts, deletes)
+		}
 		return err
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		if fault, ok := err.(*faultError); ok {
 			err = corruptHeader(it.key, fault)
 		}
 		it.fail(b.store.wrap(err))
 		return nil
-	case !p.write:
-		return nil
-	case it.change != nil:
-		return b.write(it.key, &p, it.change.Puts, it.change.Deletes)
-	default:
-		return b.write(it.key, &p, nil, nil)
 	}
+	if !p.write {
+		return nil
+	}
+	if err := b.write(it.key, &p, puts, deletes); err != nil {
+		return &faultError{cause: err} // bbolt takes every key and value of ours, unless what it holds is damaged
+	}
+	return nil
 }
 
 func (b *batch) decideChange(it *item) (p plan, err error) {
@@ -126,6 +132,9 @@ func (b *batch) decideChange(it *item) (p plan, err error) {
 		return p, nil
 	}
 	p.old, err = b.find(it.key)
+	if isFault(err) {
+		return p, err
+	}
 	if err != nil {
 		*it.result = store.Result{Outcome: store.Rejected, Err: b.store.wrap(err)}
 		return p, nil
@@ -198,16 +207,18 @@ func (b *batch) decideClaim(it *item) (p plan, err error) {
 // batch is one write transaction.
 type batch struct {
 	store    *Store
+	tx       *bbolt.Tx
 	sessions *bbolt.Bucket
 	graves   *bbolt.Bucket
 	cursor   *bbolt.Cursor // over sessions; good for Seek only, as writes move things under it
 	now      time.Time     // with the monotonic clock, for leases
 	wall     time.Time     // for what is stored; the same instant
+	sound    *sound        // made when it is needed
 	dirty    bool          // something was written
 }
 
 func (s *Store) newBatch(tx *bbolt.Tx) (*batch, error) {
-	b := &batch{store: s, sessions: tx.Bucket(bucketSessions), graves: tx.Bucket(bucketGraves), now: time.Now()}
+	b := &batch{store: s, tx: tx, sessions: tx.Bucket(bucketSessions), graves: tx.Bucket(bucketGraves), now: time.Now()}
 	if b.sessions == nil || b.graves == nil {
 		return nil, &faultError{cause: "a bucket is missing"}
 	}
@@ -219,4 +230,10 @@ func (s *Store) newBatch(tx *bbolt.Tx) (*batch, error) {
 
 // find reads the header record under key. Absent gives the zero header; anything
 // that is not as it should be is an error.
-func (b *batch) find(key []byte) (header, error) { return find(b.cursor, key) }
+func (b *batch) find(key []byte) (header, error) {
+	h, err := find(b.cursor, key)
+	if err == nil && h.epoch == 0 {
+		err = b.soundAt(key, false) // is it absent, or hidden by damage?
+	}
+	return h, err
+}

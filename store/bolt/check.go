@@ -143,8 +143,16 @@ func (c *checker) check(ctx context.Context, tx *bbolt.Tx) error {
 // record looks at the next record of the bucket of sessions. They come in the order of their keys.
 func (c *checker) record(e element) {
 	prefix, session, key, isEntry, err := parseKey(e.key)
-	if err != nil || e.bucket {
+	if err != nil {
 		c.report(fmt.Errorf("record under key %.64x: the key is damaged: %w", e.key, err))
+		return
+	}
+	if e.bucket {
+		c.report(&store.CorruptError{Session: string(session), Key: string(key), Header: !isEntry, Reason: "it has become a bucket"})
+		if !bytes.Equal(prefix, c.prefix) {
+			c.endSession()
+			c.prefix, c.skipped = bytes.Clone(prefix), true
+		}
 		return
 	}
 	if !isEntry {

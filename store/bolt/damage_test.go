@@ -166,10 +166,11 @@ func (sp *specimen) examine(t *testing.T, path, what string) (v verdict) {
 			fail("after a change was applied, Load gives %+v, %v", snap, err)
 		}
 	}
-	if v.checked == nil {
-		if err := s.Check(t.Context()); err != nil {
-			fail("Check found nothing, and after changes finds: %v", err)
-		}
+	switch err := s.Check(t.Context()); {
+	case v.checked == nil && err != nil:
+		fail("Check found nothing, and after changes finds: %v", err)
+	case v.checked != nil && err == nil:
+		fail("changes removed every trace of: %v", v.checked)
 	}
 	if err := s.Close(); err != nil {
 		v.errs++

@@ -43,6 +43,12 @@
 // A read that finds a record absent because the damage hides it cannot know that; Check can.
 // A file that is damaged while it is open is not Open's case: it is noticed record by record.
 //
+// A write does not wash damage away. A transaction looks at the pages of sessions that it is about to write anew, or
+// that tell it that a session is absent, from the root down: a page with a wrong count, length or place, or with keys
+// that do not belong there, stays as it is, and the changes and claims that need it are Undecided, or an error. So no session is
+// lost to a write that was not lost before, and none that damage hides is made again at epoch 1. A page that is whole but not the latest, because the disk
+// dropped a write that it had acknowledged, nothing here can tell.
+//
 // # Layout
 //
 // Three buckets. "meta" has the magic string and the version of the format. "sessions" has, for each

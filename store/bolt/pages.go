@@ -148,12 +148,9 @@ func (p *pager) read(level int, id uint64, kinds uint16) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("page %d: %w", id, err)
 	}
-	flags, overflow := native.Uint16(b[8:]), uint64(native.Uint32(b[12:]))
-	if native.Uint64(b) != id || flags&(flags-1) != 0 || flags&kinds == 0 {
-		return nil, fmt.Errorf("page %d: damaged: it says it is page %d of kind %#x", id, native.Uint64(b), flags)
-	}
-	if overflow >= p.end-id || flags != pageFreelist && (overflow+1)*uint64(p.pageSize) > maxPageBytes {
-		return nil, fmt.Errorf("page %d: damaged: %d pages of overflow", id, overflow)
+	overflow, err := checkPage(b, id, p.end, p.pageSize, kinds)
+	if err != nil {
+		return nil, err
 	}
 	if overflow > 0 {
 		if b, err = load(int(overflow+1) * p.pageSize); err != nil {
@@ -161,6 +158,18 @@ func (p *pager) read(level int, id uint64, kinds uint16) ([]byte, error) {
 		}
 	}
 	return b, nil
+}
+
+// checkPage looks at the header of page id, of one of the kinds, in a file whose pages end at end.
+func checkPage(b []byte, id, end uint64, pageSize int, kinds uint16) (overflow uint64, err error) {
+	flags, overflow := native.Uint16(b[8:]), uint64(native.Uint32(b[12:]))
+	if native.Uint64(b) != id || flags&(flags-1) != 0 || flags&kinds == 0 {
+		return 0, fmt.Errorf("page %d: damaged: it says it is page %d of kind %#x", id, native.Uint64(b), flags)
+	}
+	if overflow >= end-id || flags != pageFreelist && (overflow+1)*uint64(pageSize) > maxPageBytes {
+		return 0, fmt.Errorf("page %d: damaged: %d pages of overflow", id, overflow)
+	}
+	return overflow, nil
 }
 
 // refer notes that n bytes from page id on are referred to. Each page may be so once.

@@ -1,0 +1,258 @@
+package bolt
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// This file looks at pages before a transaction writes them anew. bbolt takes from a page what its numbers say
+// and writes that elsewhere: of a count that lost a bit, nothing would be left but a sound page that lacks
+// sessions, whose epochs would begin again at 1. So no page of the bucket "sessions" is rewritten, and no record taken
+// for absent, before the pages from the root to it were found to be whole: gapless, in order, and within
+// the bounds that the page above sets. What the records themselves hold, their checksums tell.
+
+// sound has the pages of the bucket "sessions" as they were when the transaction began.
+type sound struct {
+	data     []byte // the map of the file, up to the end of what is in use
+	pageSize int
+	root     uint64
+	inline   []byte // if root is 0: the bucket's only page
+	path     []span // from the root to the leaf that was looked at last; each within the one before
+}
+
+// span is a page that is whole, and the keys that belong on it: those in [lo, hi), nil being no bound.
+type span struct {
+	page   []byte
+	lo, hi []byte
+	sides  bool // the pages beside it are whole, too
+}
+
+func (s *span) has(key []byte) bool {
+	return bytes.Compare(s.lo, key) <= 0 && (s.hi == nil || bytes.Compare(key, s.hi) < 0)
+}
+
+// newSound is for the time of tx. A write transaction has changed nothing in the map before it commits.
+func newSound(tx *bbolt.Tx, sessions *bbolt.Bucket) (*sound, error) {
+	info := tx.DB().Info()
+	base := *(*unsafe.Pointer)(unsafe.Pointer(&info.Data)) // bbolt has no other door to whole pages
+	s := &sound{
+		data:     unsafe.Slice((*byte)(base), tx.Size()),
+		pageSize: info.PageSize,
+		root:     uint64(sessions.Root()),
+	}
+	if s.root != 0 {
+		return s, nil
+	}
+	page, err := s.load(uint64(tx.Cursor().Bucket().Root()), pageLeaf)
+	if err != nil {
+		return nil, err
+	}
+	err = elements(page, func(e element) error {
+		if e.bucket && bytes.Equal(e.key, bucketSessions) && len(e.value) >= 16+pageHeader {
+			s.inline = e.value[16:]
+		}
+		return nil
+	})
+	if err == nil && s.inline == nil {
+		err = errors.New("a bucket is missing")
+	}
+	return s, err
+}
+
+// at makes path lead to the leaf where key belongs. If merges is set, the pages beside those of path
+// are looked at as well: bbolt merges with them what a deletion leaves small.
+func (s *sound) at(key []byte, merges bool) error {
+	for len(s.path) > 0 && !s.path[len(s.path)-1].has(key) {
+		s.path = s.path[:len(s.path)-1]
+	}
+	if len(s.path) == 0 {
+		root := s.inline
+		if s.root != 0 {
+			var err error
+			if root, err = s.load(s.root, pageBranch|pageLeaf); err != nil {
+				return err
+			}
+		}
+		top := span{page: root, sides: true}
+		if err := s.whole(&top, nil); err != nil {
+			return fmt.Errorf("page %d: %w", s.root, err)
+		}
+		s.path = append(s.path, top)
+	}
+	for {
+		top := &s.path[len(s.path)-1]
+		if native.Uint16(top.page[8:]) == pageLeaf {
+			break
+		}
+		if len(s.path) > maxDepth {
+			return errors.New("branches without end")
+		}
+		child, err := s.child(top, search(top.page, key))
+		if err != nil {
+			return err
+		}
+		s.path = append(s.path, child)
+	}
+	for i := 1; merges && i < len(s.path); i++ {
+		if s.path[i].sides {
+			continue
+		}
+		above := &s.path[i-1]
+		n := search(above.page, key)
+		for _, side := range []int{n - 1, n + 1} {
+			if side < 0 || side >= int(native.Uint16(above.page[10:])) {
+				continue
+			}
+			if _, err := s.child(above, side); err != nil {
+				return err
+			}
+		}
+		s.path[i].sides = true
+	}
+	return nil
+}
+
+// child returns the page that the i-th element of a branch leads to, if it is whole.
+func (s *sound) child(above *span, i int) (span, error) {
+	first, id := branch(above.page, i)
+	c := span{lo: first, hi: above.hi}
+	if i == 0 {
+		c.lo = above.lo
+	}
+	if i+1 < int(native.Uint16(above.page[10:])) {
+		c.hi, _ = branch(above.page, i+1)
+	}
+	var err error
+	if c.page, err = s.load(id, pageBranch|pageLeaf); err != nil {
+		return c, err
+	}
+	if err = s.whole(&c, first); err == nil && native.Uint16(c.page[10:]) == 0 {
+		err = errors.New("damaged: no elements")
+	}
+	if err != nil {
+		return c, fmt.Errorf("page %d: %w", id, err)
+	}
+	return c, nil
+}
+
+// whole looks at all elements of a page. Their keys must lie in [lo, c.hi).
+func (s *sound) whole(c *span, lo []byte) error {
+	var last []byte
+	err := elements(c.page, func(e element) error {
+		if last == nil && bytes.Compare(e.key, lo) < 0 { // they ascend
+			return errors.New("damaged: a key does not belong here")
+		}
+		if last = e.key; e.bucket {
+			return errors.New("damaged: a record has become a bucket")
+		}
+		return nil
+	})
+	if err == nil && c.hi != nil && bytes.Compare(last, c.hi) >= 0 {
+		err = errors.New("damaged: a key does not belong here")
+	}
+	return err
+}
+
+// load returns a page with its overflow.
+func (s *sound) load(id uint64, kinds uint16) ([]byte, error) {
+	end := uint64(len(s.data) / s.pageSize)
+	if id < 2 || id >= end {
+		return nil, fmt.Errorf("page %d: there are %d pages", id, end)
+	}
+	b := s.data[id*uint64(s.pageSize):]
+	overflow, err := checkPage(b, id, end, s.pageSize, kinds)
+	if err != nil {
+		return nil, err
+	}
+	return b[:(overflow+1)*uint64(s.pageSize)], nil
+}
+
+// branch returns the i-th element of a branch that is whole.
+func branch(page []byte, i int) (key []byte, child uint64) {
+	x := page[pageHeader+i*elemSize:]
+	pos, size := native.Uint32(x), native.Uint32(x[4:])
+	return x[pos : pos+size], native.Uint64(x[8:])
+}
+
+// search returns the element of a branch, which is whole, that leads to key.
+func search(page []byte, key []byte) int {
+	i, n := 0, int(native.Uint16(page[10:])) // elements below i are at or below key, those from n on above
+	for i < n {
+		m := int(uint(i+n) / 2)
+		if k, _ := branch(page, m); bytes.Compare(k, key) <= 0 {
+			i = m + 1
+		} else {
+			n = m
+		}
+	}
+	return max(i-1, 0)
+}
+
+// soundAt makes sure of the pages where key belongs.
+func (b *batch) soundAt(key []byte, merges bool) (err error) {
+	if b.sound == nil {
+		b.sound, err = newSound(b.tx, b.sessions)
+	}
+	if err == nil {
+		err = b.sound.at(key, merges)
+	}
+	if err != nil {
+		return &faultError{cause: err}
+	}
+	return nil
+}
+
+// soundFor makes sure of all pages that write(key, p, puts, deletes) touches.
+func (b *batch) soundFor(key []byte, p *plan, puts []store.Entry, deletes []string) error {
+	if err := b.soundAt(key, false); err != nil {
+		return err
+	}
+	if p.old.flags&flagEntries == 0 {
+		deletes = nil
+		if len(puts) == 0 || len(puts) == 1 && puts[0].Key == "" && len(puts[0].Value) <= maxInline {
+			return nil
+		}
+	} else if p.wipe {
+		// From leaf to leaf, as far as there are entries.
+		for k := appendEntryKey(nil, key, ""); isEntryOf(k, key); k = b.sound.path[len(b.sound.path)-1].hi {
+			if err := b.soundAt(k, true); err != nil {
+				return err
+			}
+		}
+	}
+	end := afterEntries(nil, key)
+	leaf := &b.sound.path[len(b.sound.path)-1]
+	one := leaf.hi == nil || bytes.Compare(end, leaf.hi) <= 0 // all records of the session are on that leaf
+	merges := len(deletes) > 0 || p.old.flags&flagApart != 0
+	if one && merges {
+		return b.soundAt(key, true)
+	}
+	if one {
+		return nil
+	}
+	k := end
+	if merges {
+		if err := b.soundAt(appendEntryKey(k[:0], key, ""), true); err != nil {
+			return err
+		}
+	}
+	for i := range puts {
+		k = appendEntryKey(k[:0], key, puts[i].Key)
+		if err := b.soundAt(k, false); err != nil {
+			return err
+		}
+	}
+	for _, d := range deletes {
+		k = appendEntryKey(k[:0], key, d)
+		if err := b.soundAt(k, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
