@@ -38,7 +38,7 @@ type Store struct {
 
 	// Under turn.
 	nextGrave time.Time // no tombstone is due before; zero: unknown
-	gravesOff bool      // the index of tombstones is damaged: leave it alone
+	gravesOff bool      // damage is met where tombstones are, or collect runs: leave them alone
 	arena     arena     // for the records of the transaction that runs
 
 	leaseMu sync.Mutex

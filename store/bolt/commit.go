@@ -130,6 +130,22 @@ func (s *Store) split(items []*item) {
 
 // transaction commits items in one transaction. An error means that the outcome of all is unknown.
 func (s *Store) transaction(items []*item) error {
+	before := s.gravesOff
+	err := s.attempt(items)
+	if isFault(err) && s.gravesOff && !before {
+		// It may be the tombstones' own pages, or those that merge with them, and then no commit would ever work again.
+		if err = s.attempt(items); isFault(err) {
+			s.gravesOff = false // it was not them
+		} else {
+			s.opt.Logger.Warn("store/bolt: damage met: tombstones are not removed any more", "file", s.path)
+		}
+	}
+	return err
+}
+
+// attempt is transaction, once.
+func (s *Store) attempt(items []*item) error {
+	collected := false
 	err := s.update(func(tx *bbolt.Tx) error {
 		b, err := s.newBatch(tx)
 		if err != nil {
@@ -144,7 +160,8 @@ func (s *Store) transaction(items []*item) error {
 		if !b.dirty {
 			return errNothing
 		}
-		return b.collect(tx, items)
+		collected, err = b.collect(tx, items)
+		return err
 	})
 	if err == errNothing {
 		return nil // and no record was made
@@ -153,6 +170,7 @@ func (s *Store) transaction(items []*item) error {
 		s.arena = arena{} // who knows what bbolt still refers to
 	} else {
 		s.arena.reset()
+		s.gravesOff = s.gravesOff && !collected
 	}
 	if err != nil {
 		s.nextGrave = time.Time{} // what was learnt in the transaction may not be so

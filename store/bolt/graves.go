@@ -43,13 +43,17 @@ func (b *batch) due(died uint64) time.Time {
 	return time.UnixMilli(int64(died)).Add(b.store.opt.TombstoneRetention)
 }
 
-// collect removes the oldest tombstones that are due.
-func (b *batch) collect(tx *bbolt.Tx, items []*item) error {
+// collect removes the oldest tombstones that are due. Sessions matter more: what it meets must not stop their changes, so
+// it sets gravesOff, and the commit of what it did, which it reports, clears that.
+func (b *batch) collect(tx *bbolt.Tx, items []*item) (did bool, err error) {
 	s := b.store
-	if s.gravesOff || b.wall.Before(s.nextGrave) {
-		return nil
+	damaged := func(err error) (bool, error) {
+		s.opt.Logger.Warn("store/bolt: damage met: tombstones are not removed any more", "file", s.path, "err", err)
+		return false, nil
 	}
-	// If a page is damaged, every commit would panic here. Sessions matter more.
+	if s.gravesOff || b.wall.Before(s.nextGrave) {
+		return false, nil
+	}
 	s.gravesOff = true
 	type grave struct{ key, header []byte }
 	var due []grave
@@ -58,8 +62,7 @@ func (b *batch) collect(tx *bbolt.Tx, items []*item) error {
 	for k, v := c.First(); k != nil; k, v = c.Next() {
 		died, session, err := decodeGrave(k, v)
 		if err != nil {
-			s.opt.Logger.Warn("store/bolt: index of tombstones damaged: none is removed any more", "file", s.path, "err", err)
-			return nil
+			return damaged(err)
 		}
 		if t := b.due(died); b.wall.Before(t) || len(due) == maxCollect {
 			next = t
@@ -68,8 +71,13 @@ func (b *batch) collect(tx *bbolt.Tx, items []*item) error {
 		g := grave{key: slices.Clone(k)}
 		// Only if it is that tombstone still.
 		key := appendPrefix(nil, string(session))
-		if h, err := b.find(key); err == nil && h.flags&flagDeleted != 0 && h.died == died {
+		h, err := b.find(key)
+		if err == nil && h.flags&flagDeleted != 0 && h.died == died {
 			g.header = key
+			err = b.soundAt(key, true)
+		}
+		if isFault(err) {
+			return damaged(err)
 		}
 		due = append(due, g)
 	}
@@ -80,10 +88,9 @@ func (b *batch) collect(tx *bbolt.Tx, items []*item) error {
 			err = errors.Join(err, b.sessions.Delete(g.header))
 		}
 		if err != nil {
-			return err
+			return false, &faultError{cause: err}
 		}
 	}
-	s.gravesOff = false
 	s.nextGrave = next
-	return nil
+	return true, nil
 }

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -119,4 +120,50 @@ func TestRetention(t *testing.T) {
 			t.Errorf("an hour after the last of them there are %d records and %d graves", sessions, graves)
 		}
 	})
+}
+
+// TestDamageStopsCollectionOnly has tombstones that are due beside a page that is damaged, and an index of them that is.
+func TestDamageStopsCollectionOnly(t *testing.T) {
+	o := owner("a")
+	middle := func(i int) bool { return i >= 60 && i < 450 } // leaves that hold tombstones only
+	for what, spoil := range map[string]func(page []byte){
+		"a leaf beside them": func(page []byte) {
+			if native.Uint16(page[8:]) == pageLeaf && bytes.Contains(page, appendEntryKey(nil, appendPrefix(nil, "x059"), "k")) {
+				page[8] = 0
+			}
+		},
+		"a leaf of them": func(page []byte) {
+			if native.Uint16(page[8:]) == pageLeaf && bytes.Contains(page, appendPrefix(nil, "x100")) {
+				native.PutUint16(page[10:], native.Uint16(page[10:])-1)
+			}
+		},
+		"the index's first leaf": leafOfIndex("x061"),
+		"the index's last leaf":  leafOfIndex("x449"), // it is not read, but merged with, when Commit runs
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := orchard(t, o, 500, middle, spoil)
+			s.opt.TombstoneRetention = time.Nanosecond
+			for seq := uint64(2); seq < 8; seq++ {
+				rs, err := s.Apply(t.Context(), []store.Change{header7("x000", o, seq), header7("x499", o, seq)})
+				if err != nil || rs[0].Outcome != store.Applied || rs[1].Outcome != store.Applied {
+					t.Fatalf("changes on sound pages give %+v, %v", rs, err)
+				}
+			}
+			if err := s.Check(t.Context()); err == nil {
+				t.Error("Check finds nothing")
+			}
+		})
+	}
+}
+
+// leafOfIndex spoils the leaf that has a session's grave.
+func leafOfIndex(session string) func(page []byte) {
+	return func(page []byte) {
+		elements(page, func(e element) error {
+			if len(e.value) == sumSize && bytes.HasSuffix(e.key, []byte(session)) { // no other record is that short
+				page[8] = 0
+			}
+			return nil
+		})
+	}
 }
