@@ -49,11 +49,11 @@ type found struct {
 
 // walkPage reads the next page of w.
 func (s *Store) walkPage(ctx context.Context, w *walk) error {
+	w.found = w.found[:0] // they were yielded
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
 	defer s.gate.RUnlock()
-	w.found = w.found[:0]
 	return s.view(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketSessions)
 		if b == nil {

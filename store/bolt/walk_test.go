@@ -69,11 +69,15 @@ func TestWalkStops(t *testing.T) {
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
 		n, last := 0, error(nil)
-		for _, err := range s.Sessions(ctx, store.Query{}) {
+		seen := map[string]bool{}
+		for h, err := range s.Sessions(ctx, store.Query{}) {
 			if n++; n == 1 {
 				c.stop(cancel)
 			}
-			last = err
+			if last = err; err == nil && seen[h.Session] {
+				t.Fatalf("%s is yielded twice", h.Session)
+			}
+			seen[h.Session] = true
 		}
 		cancel()
 		if !errors.Is(last, c.want) {
