@@ -39,20 +39,20 @@ func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Resu
 	return results, nil
 }
 
-// Claim implements [store.Store]. A claim that changes nothing waits for no commit.
+// Claim implements [store.Store]. A claim that is refused waits for no commit.
 func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {
-	if err := r.Check(); err != nil {
-		return store.Claim{}, err
-	}
 	if err := s.enter(ctx); err != nil {
 		return store.Claim{}, err
 	}
 	defer s.gate.RUnlock()
-	var answer store.Claim
-	c := &call{items: []item{{key: appendPrefix(nil, r.Session), claim: &r, answer: &answer}}}
-	if s.answered(&c.items[0]) {
+	if err := r.Check(); err != nil {
+		return store.Claim{}, err
+	}
+	if answer, ok := s.refused(&r); ok {
 		return answer, nil
 	}
+	var answer store.Claim
+	c := &call{items: []item{{key: appendPrefix(nil, r.Session), claim: &r, answer: &answer}}}
 	err := s.commit(ctx, c)
 	if err == nil {
 		err = c.items[0].err
@@ -63,19 +63,21 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, e
 	return answer, nil
 }
 
-// answered answers a claim from what is committed, if it has nothing to write: if
-// the session is unknown, somebody else's, or the claimant's already. That need not queue behind the commits
-// of others. Anything else, errors too, is left to the commit.
-func (s *Store) answered(it *item) bool {
-	var p plan
+// refused answers a claim from what is there, if it is refused: the session is unknown or somebody else's. That need not
+// queue behind the commits of others. Anything else, errors too, is left to the commit: also what was granted
+// already, as bbolt shows a commit before it is synced, and one that never was.
+func (s *Store) refused(r *store.ClaimRequest) (answer store.Claim, ok bool) {
+	only := *r
+	only.Keys, only.All = nil, false
+	it := item{key: appendPrefix(nil, r.Session), claim: &only, answer: &answer}
 	err := s.view(func(tx *bbolt.Tx) error {
 		b, err := s.newBatch(tx)
 		if err == nil {
-			p, err = b.decideClaim(it)
+			_, err = b.decideClaim(&it)
 		}
 		return err
 	})
-	return err == nil && !p.write
+	return answer, err == nil && answer.Outcome != store.Granted
 }
 
 // plan is what was decided for an item: what to write, if anything.

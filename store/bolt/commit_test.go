@@ -101,6 +101,36 @@ func TestNothingToWriteIsNoCommit(t *testing.T) {
 	}
 }
 
+// TestGrantsWaitForCommits repeats a claim while a commit runs, which may be the one that granted it.
+func TestGrantsWaitForCommits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, temp(t), nil)
+		a := owner("a")
+		apply(t, s, store.Change{Session: "s", Owner: a, Epoch: 1, Seq: 1, Create: true, Puts: entries("", "v")}, store.Applied)
+		if err := s.KeepAlive(t.Context(), store.Node{Incarnation: a.Incarnation}, 1<<40); err != nil {
+			t.Fatal(err)
+		}
+		committed := false
+		before := commits(t, s)
+		busy(s, 1, func() { committed = true })
+		for want, r := range map[store.ClaimOutcome]store.ClaimRequest{
+			store.Held:     {Session: "s", Owner: owner("b"), All: true},
+			store.NotFound: {Session: "none", Owner: owner("b")},
+		} {
+			if c, err := s.Claim(t.Context(), r); err != nil || c.Outcome != want || committed {
+				t.Errorf("while a commit runs, a claim gives %v, %v; want %v at once", c.Outcome, err, want)
+			}
+		}
+		c, err := s.Claim(t.Context(), store.ClaimRequest{Session: "s", Owner: a, All: true})
+		if err != nil || c.Outcome != store.Granted || len(c.Entries) != 1 || !committed {
+			t.Errorf("a claim that was granted before gives %+v, %v; after the commit that runs: %v", c, err, committed)
+		}
+		if n := commits(t, s) - before; n != 0 {
+			t.Errorf("it took %d commits", n)
+		}
+	})
+}
+
 // TestContextWhileWaiting cancels calls that wait for their turn: of those nothing is done.
 func TestContextWhileWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -71,13 +71,13 @@ func (st *Store) write(s *session, next store.Header, wipe bool) {
 
 // Claim implements store.Store.
 func (st *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {
-	if err := r.Check(); err != nil {
-		return store.Claim{}, err
-	}
 	if err := st.enter(ctx); err != nil {
 		return store.Claim{}, err
 	}
 	defer st.mu.Unlock()
+	if err := r.Check(); err != nil {
+		return store.Claim{}, err
+	}
 	now := time.Now()
 	s, alive := st.on(r.Session, now)
 	holder := st.nodes[s.header.Owner.Incarnation]

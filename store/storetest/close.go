@@ -22,6 +22,12 @@ var closeRules = []rule{
 				}
 			}
 		}},
+		{"a malformed claim after Close", func(k *kit) {
+			k.st.Close()
+			if _, err := k.st.Claim(k.ctx, store.ClaimRequest{}); !errors.Is(err, store.ErrClosed) {
+				k.fail("Claim after Close gives error %v", err)
+			}
+		}},
 		{"Close during calls", func(k *kit) {
 			calls := everyMethod(k.own("s", "k", "v"))
 			var wg sync.WaitGroup

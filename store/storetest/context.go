@@ -20,6 +20,13 @@ var contextRules = []rule{
 			defer cancel()
 			k.overContext(ctx, context.DeadlineExceeded)
 		}},
+		{"cancelled before a malformed claim", func(k *kit) {
+			ctx, cancel := context.WithCancel(k.ctx)
+			cancel()
+			if _, err := k.st.Claim(ctx, store.ClaimRequest{}); !errors.Is(err, context.Canceled) {
+				k.fail("Claim gives error %v, want %v", err, context.Canceled)
+			}
+		}},
 	}},
 	{"An error means that the outcome is unknown: the call may have been applied, may be applied later, or never. " +
 		"It does not mean \"not applied\".", []testcase{
