@@ -20,7 +20,7 @@ func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Resu
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer s.gate.RUnlock()
+	defer s.leave()
 	if len(changes) == 0 {
 		return nil, nil
 	}
@@ -44,7 +44,7 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, e
 	if err := s.enter(ctx); err != nil {
 		return store.Claim{}, err
 	}
-	defer s.gate.RUnlock()
+	defer s.leave()
 	if err := r.Check(); err != nil {
 		return store.Claim{}, err
 	}

@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,19 +17,24 @@ import (
 
 // Store is an open file. It implements [store.Store]; use [Open].
 //
-// Locks, in the order in which they are taken: gate, turn, then one of the small ones
-// (queueMu, leaseMu, brokenMu), which are held for a few instructions and never across I/O.
+// Locks, in the order in which they are taken: closeMu, turn, beginMu, then one of the small ones
+// (callsMu, queueMu, leaseMu, brokenMu), which are held for a few instructions and never across I/O.
 type Store struct {
-	path string
-	opt  Options
-	db   *bbolt.DB
-	file *os.File // bbolt's own, for reads around the map
+	path     string
+	opt      Options
+	db       *bbolt.DB
+	file     *os.File // bbolt's own, for reads around the map
+	pageSize int
+	metas    []byte // the two meta pages, in a map of our own; nil where there is none
 
-	// gate is held for reading by every call while it works, and for writing by
-	// Close: so Close waits for the calls that run. closing is set first, so that none begins.
-	gate    sync.RWMutex
-	closing atomic.Bool
-	closed  bool // under gate
+	// calls counts the calls that work. Close waits until there are none, and lets none begin.
+	callsMu sync.Mutex
+	calls   int
+	closing atomic.Bool   // set under callsMu
+	idle    chan struct{} // closed when closing and calls = 0
+
+	closeMu sync.Mutex // the first Close closes, the others wait for it
+	closed  bool
 
 	// turn holds one token: its holder is the only writer. A channel and not a mutex, because
 	// a call that waits for its turn also waits for its context, and for another to do its work.
@@ -44,49 +50,70 @@ type Store struct {
 	leaseMu sync.Mutex
 	leases  map[store.Incarnation]lease
 
+	beginMu sync.Mutex // held while bbolt begins a transaction: see transact
+
 	brokenMu sync.Mutex
-	broken   error // set once: bbolt cannot be called any more
-	unsynced error // set once: bbolt can be read, but not written
+	broken   error         // set once: bbolt cannot be called any more
+	breaks   chan struct{} // closed when broken is set
+	unsynced error         // set once: bbolt can be read, but not written
 }
 
-// enter begins a call. If it gives no error, s.gate.RUnlock must follow.
+// enter begins a call. If it gives no error, leave must follow.
 func (s *Store) enter(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	s.callsMu.Lock()
+	defer s.callsMu.Unlock()
 	if s.closing.Load() {
 		return store.ErrClosed
 	}
-	s.gate.RLock()
-	if s.closed {
-		s.gate.RUnlock()
-		return store.ErrClosed
-	}
+	s.calls++
 	return nil
 }
 
+// leave ends a call.
+func (s *Store) leave() {
+	s.callsMu.Lock()
+	defer s.callsMu.Unlock()
+	s.calls--
+	if s.calls == 0 && s.closing.Load() {
+		close(s.idle)
+	}
+}
+
 // Close waits for the calls that run, walks between two pages excepted, and closes the file. Later calls
-// give [store.ErrClosed]; Close itself may be called again, and then does nothing.
+// give [store.ErrClosed]; Close itself may be called again, and then does nothing. Of a Store that cannot be used any more,
+// because of damage where transactions begin, it closes the file without waiting: calls may be stuck for ever.
 func (s *Store) Close() error {
-	s.closing.Store(true)
-	s.gate.Lock()
-	defer s.gate.Unlock()
+	s.closeMu.Lock()
+	defer s.closeMu.Unlock()
 	if s.closed {
 		return nil
 	}
 	s.closed = true
+	s.callsMu.Lock()
+	s.closing.Store(true)
+	if s.calls == 0 {
+		close(s.idle)
+	}
+	s.callsMu.Unlock()
+	select {
+	case <-s.idle:
+	case <-s.breaks:
+	}
 	if s.brokenBy() != nil {
 		// bbolt's locks may be held for ever by a transaction that did not end: its Close would wait for them.
 		return s.wrap(s.file.Close())
 	}
 	var err error
+	if s.metas != nil {
+		err = unmapMetas(s.metas)
+	}
 	if s.opt.NoSync {
-		err = s.db.Sync()
+		err = errors.Join(err, s.db.Sync())
 	}
-	if cerr := s.db.Close(); err == nil {
-		err = cerr
-	}
-	return s.wrap(err)
+	return s.wrap(errors.Join(err, s.db.Close()))
 }
 
 // wrap says which file an error is about.

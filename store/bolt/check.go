@@ -30,12 +30,14 @@ func (s *Store) Check(ctx context.Context) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
-	defer s.gate.RUnlock()
+	defer s.leave()
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-s.breaks:
+		return s.brokenBy()
 	}
 	c := &checker{store: s}
 	err := s.update(func(tx *bbolt.Tx) error {
@@ -86,7 +88,7 @@ func (c *checker) check(ctx context.Context, tx *bbolt.Tx) error {
 	p := &pager{
 		file:     c.store.file,
 		size:     info.Size(),
-		pageSize: c.store.db.Info().PageSize,
+		pageSize: c.store.pageSize,
 		report:   c.report,
 		stop: func() error {
 			if c.store.closing.Load() {

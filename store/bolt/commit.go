@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"math"
 	"runtime"
 	"slices"
@@ -73,18 +74,28 @@ func (s *Store) commit(ctx context.Context, c *call) error {
 		<-s.turn
 	case <-c.done:
 	case <-ctx.Done():
-		s.queueMu.Lock()
-		i := slices.Index(s.queue, c)
-		if i >= 0 {
-			s.queue = slices.Delete(s.queue, i, i+1)
-		}
-		s.queueMu.Unlock()
-		if i >= 0 {
+		if s.unqueue(c) {
 			return ctx.Err()
 		}
 		<-c.done // another call has it in its transaction already
+	case <-s.breaks:
+		if s.unqueue(c) {
+			return s.brokenBy() // the turn may never be given back
+		}
+		<-c.done
 	}
 	return c.err
+}
+
+// unqueue takes c out of the queue, if it is still there.
+func (s *Store) unqueue(c *call) bool {
+	s.queueMu.Lock()
+	defer s.queueMu.Unlock()
+	i := slices.Index(s.queue, c)
+	if i >= 0 {
+		s.queue = slices.Delete(s.queue, i, i+1)
+	}
+	return i >= 0
 }
 
 // run commits the work of calls. The caller holds s.turn.
@@ -137,7 +148,7 @@ func (s *Store) transaction(items []*item) error {
 		if err = s.attempt(items); isFault(err) {
 			s.gravesOff = false // it was not them
 		} else {
-			s.opt.Logger.Warn("store/bolt: damage met: tombstones are not removed any more", "file", s.path)
+			s.log(slog.LevelWarn, "store/bolt: damage met: tombstones are not removed any more")
 		}
 	}
 	return err

@@ -25,7 +25,9 @@
 // An error of Apply or Claim means that the outcome is unknown, as the contract has it. After a
 // commit that failed for want of space the store goes on. After one whose fsync failed it can be read but
 // not written, until the file is opened again: the operating system may have dropped what it
-// could not write, and nothing that is built on it could be trusted.
+// could not write, and nothing that is built on it could be trusted. A Load or a walk may show a commit whose last
+// fsync still runs; nobody has been told of it yet, and a power cut in that moment undoes it. Apply and Claim do not:
+// what they answer, refused claims excepted, rests on commits that are over.
 //
 // # Damage
 //
@@ -33,8 +35,10 @@
 // [*store.CorruptError], and everything else stays readable: Load returns the rest beside the error,
 // Claim names the key in Unread, a walk passes by, and a change to a session whose header is damaged is
 // Rejected. Damaged pages of bbolt, which make bbolt panic, and pages that the disk does not give back, which
-// make the processor fault, are errors too, of the calls that meet them. Only if that
-// happens where a transaction begins is the whole Store unusable afterwards, and says so.
+// make the processor fault, are errors too, of the calls that meet them. A file that is cut to nothing
+// while it is open is noticed before a transaction begins. Only if it is cut in the very instant in which one
+// does is the whole Store unusable afterwards, and says so: Close then waits for nobody, and
+// a call that ends a transaction in the same instant, or commits one that enlarges bbolt's map, does not return.
 //
 // Open reads the pages that lead to others, so that bbolt cannot be led in circles; it refuses a file
 // in which they are damaged, that is truncated, or one of whose two meta pages is damaged: bbolt

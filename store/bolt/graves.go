@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -48,7 +49,7 @@ func (b *batch) due(died uint64) time.Time {
 func (b *batch) collect(tx *bbolt.Tx, items []*item) (did bool, err error) {
 	s := b.store
 	damaged := func(err error) (bool, error) {
-		s.opt.Logger.Warn("store/bolt: damage met: tombstones are not removed any more", "file", s.path, "err", err)
+		s.log(slog.LevelWarn, "store/bolt: damage met: tombstones are not removed any more", "err", err)
 		return false, nil
 	}
 	if s.gravesOff || b.wall.Before(s.nextGrave) {

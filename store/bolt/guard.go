@@ -1,9 +1,11 @@
 package bolt
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"runtime/debug"
 	"strings"
 
@@ -36,7 +38,21 @@ func safely(f func() error) (err error) {
 
 // view runs f in a read transaction. What tx gives is gone when f returns.
 func (s *Store) view(f func(tx *bbolt.Tx) error) error {
-	return s.transact(s.db.View, f)
+	return s.transact(s.read, f)
+}
+
+// read is bbolt's View, but it does not end a transaction if that could take for ever.
+func (s *Store) read(f func(tx *bbolt.Tx) error) error {
+	tx, err := s.db.Begin(false)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if s.brokenBy() == nil {
+			tx.Rollback()
+		}
+	}()
+	return f(tx)
 }
 
 // update runs f in a write transaction and commits it, unless f gives an error. The caller holds s.turn.
@@ -73,39 +89,94 @@ func rolledBack(err error) bool {
 		strings.Contains(err.Error(), "file resize error") // bbolt gives this one as text only
 }
 
+// transact runs f in a transaction that run begins and ends.
+//
+// To begin one, bbolt reads the meta pages, under a lock that a fault would leave locked for ever: whoever begins a
+// transaction after that, or ends a reading one, would wait for it. So we look first whether the pages are still there, and
+// let only one call at a time begin: none waits for bbolt's lock when it might be left, and those after it find the Store broken.
+// What remains is a file that is cut between the look and bbolt's own, a fraction of a microsecond later: readers that end in
+// the next one wait for ever, and so does a commit that has to enlarge the map.
 func (s *Store) transact(run func(func(*bbolt.Tx) error) error, f func(tx *bbolt.Tx) error) error {
+	var tx *bbolt.Tx
+	s.beginMu.Lock()
+	beginning := true
 	if err := s.brokenBy(); err != nil {
+		s.beginMu.Unlock()
 		return err
 	}
-	var tx *bbolt.Tx
 	err := safely(func() error {
+		if err := s.probe(); err != nil {
+			return err
+		}
+		inside := true
+		defer func() {
+			if inside && beginning { // at once: it takes time to take the stack
+				s.setBroken(s.wrap(errors.New("the file is damaged: its meta pages cannot be read")))
+			}
+		}()
 		err := run(func(t *bbolt.Tx) error {
-			tx = t
+			tx, beginning = t, false
+			s.beginMu.Unlock()
 			return f(t)
 		})
+		inside = false
 		if errors.Is(err, berrors.ErrMaxSizeReached) {
 			return &faultError{cause: "a length is wrong: " + err.Error()} // see limit
 		}
 		return err
 	})
+	if beginning {
+		s.beginMu.Unlock()
+	}
 	if err == nil || err == errNothing {
 		return err
 	}
 	err = s.wrap(err)
 	if fault := (*faultError)(nil); errors.As(err, &fault) {
-		// A transaction that began, and has let go of its DB, was ended properly.
-		if tx == nil || tx.DB() != nil {
-			s.brokenMu.Lock()
-			s.broken = fmt.Errorf("%w (and the store cannot be used any more)", err)
-			s.brokenMu.Unlock()
+		if tx != nil && tx.DB() != nil {
+			s.setBroken(err) // it was not ended properly, and has not let go of bbolt's locks
 		}
-		s.opt.Logger.Error("store/bolt: damage met", "file", s.path, "err", err, "stack", string(fault.stack))
+		s.log(slog.LevelError, "store/bolt: damage met", "err", err, "stack", string(fault.stack))
 	}
 	return err
+}
+
+// probe reads from both meta pages, by a map of our own, or else from the file. If they are not there it faults.
+func (s *Store) probe() error {
+	for i := range 2 {
+		at, b := i*s.pageSize+pageHeader, []byte(nil)
+		if s.metas != nil {
+			b = s.metas[at:]
+		} else {
+			b = make([]byte, 4)
+			if _, err := s.file.ReadAt(b, int64(at)); err != nil {
+				return &faultError{cause: err}
+			}
+		}
+		if native.Uint32(b) != bboltMagic {
+			return &faultError{cause: fmt.Errorf("meta page %d is damaged", i)}
+		}
+	}
+	return nil
+}
+
+func (s *Store) setBroken(err error) {
+	s.brokenMu.Lock()
+	defer s.brokenMu.Unlock()
+	if s.broken == nil {
+		s.broken = fmt.Errorf("%w (and the store cannot be used any more)", err)
+		close(s.breaks)
+	}
 }
 
 func (s *Store) brokenBy() error {
 	s.brokenMu.Lock()
 	defer s.brokenMu.Unlock()
 	return s.broken
+}
+
+// log tells the logger. One that panics must not take the turn, and the calls that wait, with it.
+func (s *Store) log(level slog.Level, msg string, args ...any) {
+	defer func() { recover() }()
+	s.opt.Logger.Log(context.Background(), level, msg, append(args, "file", s.path)...)
 }

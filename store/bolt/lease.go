@@ -34,7 +34,7 @@ func (s *Store) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) 
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
-	defer s.gate.RUnlock()
+	defer s.leave()
 	s.leaseMu.Lock()
 	defer s.leaseMu.Unlock()
 	if ttl <= 0 {
@@ -56,7 +56,7 @@ func (s *Store) Nodes(ctx context.Context) ([]store.Node, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer s.gate.RUnlock()
+	defer s.leave()
 	now := time.Now()
 	s.leaseMu.Lock()
 	defer s.leaseMu.Unlock()

@@ -46,6 +46,8 @@ func Open(path string, o *Options) (*Store, error) {
 		opt:    opt,
 		turn:   make(chan struct{}, 1),
 		leases: map[store.Incarnation]lease{},
+		idle:   make(chan struct{}),
+		breaks: make(chan struct{}),
 	}
 	deadline := time.Now().Add(opt.LockTimeout)
 	fresh, err := inspect(path, deadline, &opt)
@@ -55,7 +57,14 @@ func Open(path string, o *Options) (*Store, error) {
 	if err != nil {
 		return nil, wrap(path, err)
 	}
-	if err = s.prepare(); err == nil && fresh {
+	s.pageSize = s.db.Info().PageSize
+	s.metas, err = mapMetas(s.file, s.pageSize)
+	if err == nil {
+		err = s.prepare()
+	} else {
+		err = wrap(path, err)
+	}
+	if err == nil && fresh {
 		err = syncDir(filepath.Dir(path))
 	}
 	if err == nil && opt.Check {

@@ -41,7 +41,7 @@ type Options struct {
 	Check bool
 
 	// Logger is told of damage that was met and survived. Nil means nobody.
-	// It is called on the goroutine of the call that met the damage, and must not call the Store.
+	// It is called on the goroutine of the call that met the damage, and must not call the Store. If it panics, that is dropped.
 	Logger *slog.Logger
 }
 

@@ -18,7 +18,7 @@ func (s *Store) Load(ctx context.Context, session string, keys ...string) (store
 	if err := s.enter(ctx); err != nil {
 		return store.Snapshot{}, err
 	}
-	defer s.gate.RUnlock()
+	defer s.leave()
 	snap := store.Snapshot{Header: store.Header{Session: session}}
 	if session == "" || len(session) > store.MaxSession {
 		return snap, nil // there is no such session, and its key would be another's

@@ -53,7 +53,7 @@ func (s *Store) walkPage(ctx context.Context, w *walk) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
-	defer s.gate.RUnlock()
+	defer s.leave()
 	return s.view(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketSessions)
 		if b == nil {
