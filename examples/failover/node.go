@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	berrors "go.etcd.io/bbolt/errors"
-
 	"github.com/seed-6f1f505d/kvstore"
 	"github.com/seed-6f1f505d/kvstore/internal/callsim"
 	"github.com/seed-6f1f505d/kvstore/store/bolt"
@@ -104,7 +102,7 @@ func openFile(ctx context.Context, node *callsim.Node, path string) (*bolt.Store
 		if err == nil {
 			return st, nil
 		}
-		if !errors.Is(err, berrors.ErrTimeout) {
+		if !errors.Is(err, bolt.ErrLocked) {
 			return nil, err
 		}
 		node.Waiting("another process has the file")

@@ -30,14 +30,20 @@ var (
 
 const format = 1
 
+// ErrLocked is what Open's error wraps if another process, or another Open of this one, holds the file.
+var ErrLocked = errors.New("another process, or another Open of this one, holds it")
+
 // Open opens the file at path, and makes it if there is none or if it is empty. A nil o is the zero Options.
 //
-// A file that is held by another process, is not a bbolt file, is one of another program, has another
+// A file that is held by another process ([ErrLocked]), is not a bbolt file, is one of another program, has another
 // format version, is truncated, or is damaged where it matters to the whole, is an error that says so; nothing
 // has been written into it. Damage to single records does not keep Open from opening:
 // it shows when they are read. Options.Check makes Open look for that too.
 func Open(path string, o *Options) (*Store, error) {
 	opt, err := o.withDefaults()
+	if err == nil && path == "" {
+		err = errors.New("store/bolt: the path is empty")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +203,7 @@ func openFile(path string, readOnly bool, deadline time.Time, opt *Options) (db 
 	case isFault(err) && file != nil:
 		file.Close()
 	case errors.Is(err, berrors.ErrTimeout):
-		err = fmt.Errorf("another process, or another Open of this one, holds it (waited %v): %w", opt.LockTimeout, err)
+		err = fmt.Errorf("%w (waited %v): %w", ErrLocked, opt.LockTimeout, err)
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
 		err = fmt.Errorf("it is not a bbolt file, or neither of its meta pages is whole: %w", err)
 	case strings.Contains(err.Error(), "file size too small"): // bbolt gives this one as text only

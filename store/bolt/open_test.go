@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/seed-6f1f505d/kvstore/store"
 )
@@ -158,6 +159,9 @@ func TestOpenTakes(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
+	if _, err := Open("", nil); err == nil || !strings.Contains(err.Error(), "path is empty") {
+		t.Errorf("without a path Open gives %v", err)
+	}
 	for field, o := range map[string]*Options{
 		"LockTimeout":        {LockTimeout: -1},
 		"FileMode":           {FileMode: os.ModeDir},
@@ -198,7 +202,7 @@ func TestLocked(t *testing.T) {
 		t.Fatalf("the child says %q, %v", line, err)
 	}
 	_, err = Open(path, &Options{LockTimeout: 100 * time.Millisecond})
-	if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "another process") {
+	if !errors.Is(err, ErrLocked) || !errors.Is(err, berrors.ErrTimeout) || !strings.Contains(err.Error(), path) {
 		t.Errorf("while another process has the file, Open gives %v", err)
 	}
 	// A Close of the other within the time-out is enough.
@@ -219,7 +223,7 @@ func TestLocked(t *testing.T) {
 	}
 	// The same process cannot have it twice, either.
 	open(t, path, nil)
-	if _, err := Open(path, &Options{LockTimeout: time.Millisecond}); err == nil {
-		t.Error("a file was opened twice")
+	if _, err := Open(path, &Options{LockTimeout: time.Millisecond}); !errors.Is(err, ErrLocked) {
+		t.Errorf("a file that is open is opened with error %v", err)
 	}
 }
