@@ -14,7 +14,10 @@ import (
 	"github.com/seed-6f1f505d/kvstore/store"
 )
 
-func init() { children["fill"] = fillChild }
+func init() {
+	children["fill"] = fillChild
+	children["make"] = makeChild
+}
 
 // fillChild writes beyond the size that its files may have, as into a disk that is full, and then less.
 func fillChild() error {
@@ -68,4 +71,33 @@ func TestFullDisk(t *testing.T) {
 	if snap, err := s.Load(t.Context(), "small"); err != nil || len(snap.Entries) != 1 {
 		t.Errorf("what was written is %+v, %v", snap, err)
 	}
+}
+
+// makeChild makes its file where there is no room even for the first pages, and again when there is.
+func makeChild() error {
+	signal.Ignore(syscall.SIGXFSZ)
+	for lim := (syscall.Rlimit{Max: 8 << 20}); lim.Cur <= 64<<10; lim.Cur += 4 << 10 {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &lim); err != nil {
+			return err
+		}
+		s, err := Open(os.Getenv("FILE"), nil)
+		if lim.Cur == 0 && err == nil {
+			return errors.New("a file was made where there is no room")
+		}
+		if err == nil {
+			return s.Close()
+		}
+		if text := err.Error(); !strings.Contains(text, "file too large") {
+			return errors.New("with room for some pages: " + text)
+		}
+	}
+	return errors.New("the file cannot be made where there is room")
+}
+
+func TestMadeOnFullDisk(t *testing.T) {
+	path := temp(t)
+	if err := child(t, "make", "FILE="+path).Run(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, path, &Options{Check: true})
 }

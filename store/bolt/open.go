@@ -59,6 +59,9 @@ func Open(path string, o *Options) (*Store, error) {
 	fresh, err := inspect(path, deadline, &opt)
 	if err == nil {
 		s.db, s.file, err = openFile(path, false, deadline, &opt)
+		if fresh && err != nil {
+			err = errors.Join(err, unmake(path, err))
+		}
 	}
 	if err != nil {
 		return nil, wrap(path, err)
@@ -81,6 +84,18 @@ func Open(path string, o *Options) (*Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// unmake empties a file for which there was no room: what bbolt leaves of its first pages, no later Open would take. Nor could
+// another one have made more of it since: bbolt makes them in an empty file only.
+func unmake(path string, why error) error {
+	if perr := (*fs.PathError)(nil); !errors.As(why, &perr) || perr.Op != "write" {
+		return nil
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() >= 4*int64(os.Getpagesize()) {
+		return err
+	}
+	return os.Truncate(path, 0)
 }
 
 // inspect refuses a file that bbolt should not be let loose on, or that is not ours. It holds the
