@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -162,7 +163,7 @@ func tooLarge(c *store.Change) (keys []string, err error) {
 	}
 	size := len(c.Owner.Node)
 	for _, a := range c.Aliases {
-		size += len(a)
+		size += len(a) + binary.MaxVarintLen64 // what decodeAliases has to go through is bounded, too
 	}
 	if err == nil && size > maxHeader {
 		err = fmt.Errorf("%w: session %q: node and aliases have %d bytes, at most %d are allowed", store.ErrTooLarge, c.Session, size, maxHeader)

@@ -293,7 +293,8 @@ func TestTooLarge(t *testing.T) {
 		Puts: []store.Entry{{Key: "good", Value: []byte("v")}, {Key: "bad", Value: make([]byte, maxValue+1)}}}
 	other := store.Change{Session: "other", Owner: o, Epoch: 1, Seq: 1, Create: true, Puts: entries("", "v")}
 	long := store.Change{Session: "long", Owner: o, Epoch: 1, Seq: 1, Create: true, Aliases: []string{string(make([]byte, maxHeader))}}
-	rs, err := s.Apply(t.Context(), []store.Change{c, other, long})
+	many := store.Change{Session: "many", Owner: o, Epoch: 1, Seq: 1, Create: true, Aliases: make([]string, maxHeader)}
+	rs, err := s.Apply(t.Context(), []store.Change{c, other, long, many})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,6 +303,9 @@ func TestTooLarge(t *testing.T) {
 	}
 	if rs[2].Outcome != store.Rejected || !errors.Is(rs[2].Err, store.ErrTooLarge) {
 		t.Errorf("aliases too large: %+v", rs[2])
+	}
+	if rs[3].Outcome != store.Rejected || !errors.Is(rs[3].Err, store.ErrTooLarge) {
+		t.Errorf("too many aliases: %+v", rs[3])
 	}
 	if rs[1].Outcome != store.Applied {
 		t.Errorf("another change of the same call: %+v", rs[1])
