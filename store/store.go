@@ -191,7 +191,10 @@ func TimeOf(t time.Time) Time {
 		return 0
 	}
 	sec := t.Unix()
-	if sec >= math.MaxInt64/1000 {
+	switch {
+	case sec < 0:
+		return 1
+	case sec >= math.MaxInt64/1000:
 		return math.MaxInt64
 	}
 	ms := sec*1000 + (int64(t.Nanosecond())+999_999)/1_000_000
