@@ -75,7 +75,42 @@ func (c *Change) Check() (keys []string, err error) {
 	for _, k := range c.Deletes {
 		check(k)
 	}
+	for _, k := range c.twice() {
+		keys = append(keys, k)
+		err = fmt.Errorf("%w: session %q: key %.32q stands twice in the change", ErrInvalid, c.Session, k)
+	}
 	return keys, err
+}
+
+// twice returns the keys that stand more than once in Puts and Deletes.
+func (c *Change) twice() (keys []string) {
+	n := len(c.Puts) + len(c.Deletes)
+	key := func(i int) string {
+		if i < len(c.Puts) {
+			return c.Puts[i].Key
+		}
+		return c.Deletes[i-len(c.Puts)]
+	}
+	if n <= 16 { // as most changes: to compare all is cheaper than a map
+		for i := 1; i < n; i++ {
+			k := key(i)
+			for j := range i {
+				if key(j) == k {
+					keys = append(keys, k)
+					break
+				}
+			}
+		}
+		return keys
+	}
+	seen := make(map[string]struct{}, n)
+	for i := range n {
+		k := key(i)
+		if seen[k] = struct{}{}; len(seen)+len(keys) <= i {
+			keys = append(keys, k)
+		}
+	}
+	return keys
 }
 
 func checkSession(id string, o Owner) error {

@@ -163,6 +163,25 @@ var applyRules = []rule{
 			k.holds("other", "k", "v")
 			k.holds("new", "k", "v")
 		}},
+		{"a key twice", func(k *kit) {
+			a := k.own("s", "k", "v")
+			for _, n := range []int{2, 3, 15, 100} {
+				for _, key := range []string{"", "k", "key/1"} {
+					c := a.change(key, "new")
+					for i := range n {
+						c.Puts = append(c.Puts, store.Entry{Key: fmt.Sprint("key/", i+10), Value: []byte("v")})
+					}
+					put, deleted := c, c
+					put.Puts = append(slices.Clone(c.Puts), store.Entry{Key: key, Value: []byte("newer")})
+					deleted.Deletes = []string{"other", key}
+					k.unchanged("s", "a rejected change", func() {
+						k.blames(k.gets(store.Rejected, put), key)
+						k.blames(k.gets(store.Rejected, deleted), key)
+					})
+					k.applied(wiping(c))
+				}
+			}
+		}},
 		{"malformed changes", func(k *kit) {
 			a := k.own("s", "k", "v")
 			for what, spoil := range map[string]func(c *store.Change){
