@@ -84,7 +84,7 @@ type Store interface {
 
 	// Apply writes changes. Each change is atomic and stands alone: that one is
 	// refused or fails says nothing of the others. It returns one result per
-	// change, in their order. A session may stand in one change of a call only.
+	// change, in their order. Changes of one session in one call are applied in their order.
 	//
 	// Let h be the header on record, absent being epoch 0 and deleted:
 	//

@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -44,6 +45,7 @@ func (c *call) free() {
 // item is one change or one claim. It is decided and written for itself.
 type item struct {
 	key []byte // of the session's header record
+	n   int    // its place among the items of a transaction
 
 	change *store.Change
 	result *store.Result
@@ -103,12 +105,13 @@ func (s *Store) run(calls []*call) {
 	var items []*item
 	for _, c := range calls {
 		for i := range c.items {
+			c.items[i].n = len(items)
 			items = append(items, &c.items[i])
 		}
 	}
 	if len(items) > 0 {
-		// In the order of their keys, bbolt visits each page once.
-		slices.SortFunc(items, func(a, b *item) int { return bytes.Compare(a.key, b.key) })
+		// In the order of their keys, bbolt visits each page once. Those of one session keep theirs.
+		slices.SortFunc(items, func(a, b *item) int { return cmp.Or(bytes.Compare(a.key, b.key), a.n-b.n) })
 		err := s.transaction(items)
 		if isFault(err) && len(items) > 1 {
 			err = nil

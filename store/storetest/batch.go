@@ -49,6 +49,28 @@ var batchRules = []rule{
 			k.holds("s", kv...)
 		}},
 	}},
+	{"Changes of one session in one call are applied in their order.", []testcase{
+		{"a session in many changes", func(k *kit) {
+			ts := []*tenure{k.own("a", "k", "v"), k.own("b", "k", "v"), k.own("c", "k", "v")}
+			var cs []store.Change
+			var want []store.Outcome
+			for i := range 200 {
+				cs = append(cs, ts[i%3].change("k", fmt.Sprint(i), fmt.Sprint("key/", i%7), "v"))
+				want = append(want, store.Applied)
+			}
+			k.results(want, cs)
+			for i, t := range ts {
+				k.same(k.load(t.session, "k").Entries, "k", fmt.Sprint(199-(199-i)%3))
+			}
+		}},
+		{"made, deleted and made again", func(k *kit) {
+			a := unclaimed("s", 1)
+			first := creating(a.change("k", "first"))
+			cs := []store.Change{first, erasing(a.change()), creating(a.change("l", "second")), first}
+			k.results([]store.Outcome{store.Applied, store.Applied, store.Applied, store.Already}, cs)
+			k.holds("s", "l", "second")
+		}},
+	}},
 	{"It returns one result per change, in their order.", []testcase{
 		{"none", func(k *kit) { k.apply() }},
 		{"many", manyChanges},
