@@ -70,8 +70,8 @@ type Store interface {
 	//     gone for its owner, too: who claims holds no extension.
 	//   - Otherwise the epoch is raised: to req.Epoch if it is proposed, else to
 	//     one more than the highest that the session ever had, deleted lives included.
-	//   - A proposal that is not above that highest epoch is Outbid. So is every claim of
-	//     a session that has reached MaxEpoch.
+	//   - A proposal that is not above that highest epoch is Outbid. So is every claim that
+	//     would raise an epoch beyond MaxEpoch.
 	//   - A session that is absent, deleted or gone is NotFound; with Create it is
 	//     granted empty and Created is set, and nothing of its former life remains.
 	//   - Of any number of concurrent claimants of one epoch exactly one is granted.
@@ -335,7 +335,7 @@ type Snapshot struct {
 
 // Query chooses sessions. The zero value chooses all.
 type Query struct {
-	Owner Incarnation // only those of this tenure-holder
+	Owner Incarnation // only those of this tenure-holder, also those that it released
 }
 
 // Node is a process that has a DB open on the store.

@@ -51,6 +51,12 @@ var applyRules = []rule{
 			k.applied(creating(a.change("l", "w")))
 			k.holds("s", "k", "v", "l", "w")
 		}},
+		{"a creating change to its expired session", func(k *kit) {
+			a := k.own("s", "k", "v")
+			k.applied(ending(a.change(), anHourAgo()))
+			k.applied(creating(ending(a.change("l", "w"), inAnHour())))
+			k.holds("s", "k", "v", "l", "w")
+		}},
 		{"the node's name differs", func(k *kit) {
 			a := k.own("s", "k", "v")
 			a.owner.Node = "renamed"
@@ -139,8 +145,8 @@ var applyRules = []rule{
 			a := k.own("s")
 			for _, n := range []int{10, 0, 5000, 1, 200_000, 10, 70_000, 0} {
 				v := random(n)
-				k.applied(a.change("k", v, "l", v))
-				k.holds("s", "k", v, "l", v)
+				k.applied(a.change("k", v, "l", v, "", v))
+				k.holds("s", "k", v, "l", v, "", v)
 			}
 		}},
 	}},
@@ -190,6 +196,8 @@ var applyRules = []rule{
 				"nobody as owner":                func(c *store.Change) { c.Owner = store.Owner{} },
 				"epoch 0":                        func(c *store.Change) { c.Epoch = 0 },
 				"seq 0":                          func(c *store.Change) { c.Seq = 0 },
+				"too high an epoch":              func(c *store.Change) { c.Epoch = store.MaxEpoch + 1 },
+				"too high a seq":                 func(c *store.Change) { c.Seq = store.MaxEpoch + 1 },
 				"a deleted session with puts":    func(c *store.Change) { c.Delete = true },
 				"a deleted session with deletes": func(c *store.Change) { c.Delete, c.Puts, c.Deletes = true, nil, []string{"k"} },
 			} {

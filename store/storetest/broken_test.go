@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -17,7 +18,11 @@ type broken struct {
 	claim func(ctx context.Context, r store.ClaimRequest) (store.Claim, error)
 	apply func(ctx context.Context, c store.Change) store.Result
 	load  func(ctx context.Context, s store.Snapshot) (store.Snapshot, error)
+	walk  func(q store.Query, inner iter.Seq2[store.Header, error]) iter.Seq2[store.Header, error]
 	close func() error
+
+	unchecked bool // malformed changes are Applied
+	backwards bool // changes are applied in the order of their sessions, the last one first
 }
 
 func (b *broken) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {
@@ -28,6 +33,23 @@ func (b *broken) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, 
 }
 
 func (b *broken) Apply(ctx context.Context, cs []store.Change) ([]store.Result, error) {
+	switch {
+	case ctx.Err() != nil:
+	case b.unchecked:
+		rs, err := b.Store.Apply(ctx, cs)
+		for i := range rs {
+			if errors.Is(rs[i].Err, store.ErrInvalid) {
+				rs[i] = store.Result{Outcome: store.Applied}
+			}
+		}
+		return rs, err
+	case b.backwards:
+		cs = slices.Clone(cs)
+		slices.Reverse(cs)
+		rs, err := b.Store.Apply(ctx, cs)
+		slices.Reverse(rs)
+		return rs, err
+	}
 	if b.apply == nil || ctx.Err() != nil {
 		return b.Store.Apply(ctx, cs)
 	}
@@ -48,6 +70,13 @@ func (b *broken) Load(ctx context.Context, id string, keys ...string) (store.Sna
 		return s, err
 	}
 	return b.load(ctx, s)
+}
+
+func (b *broken) Sessions(ctx context.Context, q store.Query) iter.Seq2[store.Header, error] {
+	if b.walk == nil {
+		return b.Store.Sessions(ctx, q)
+	}
+	return b.walk(q, b.Store.Sessions(ctx, q))
 }
 
 func (b *broken) Close() error {
@@ -97,6 +126,15 @@ func (b *broken) unfenced(these func(c store.Change) bool) {
 			return r
 		}
 		return b.overwrite(ctx, c)
+	}
+}
+
+// puts lets only those puts of a change through that keep says.
+func (b *broken) puts(keep func(h store.Header, e *store.Entry) bool) {
+	b.apply = func(ctx context.Context, c store.Change) store.Result {
+		h := b.header(ctx, c.Session)
+		c.Puts = slices.DeleteFunc(slices.Clone(c.Puts), func(e store.Entry) bool { return !keep(h, &e) })
+		return b.inner(ctx, c)
 	}
 }
 

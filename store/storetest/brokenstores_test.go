@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"iter"
 	"runtime"
 	"slices"
 	"sync"
@@ -204,6 +205,73 @@ var brokenStores = []struct {
 		[]string{"Expiry/beyond what engines' clocks hold"}, ""},
 	{"expiry in seconds", func(b *broken) { b.expiry(func(t store.Time) store.Time { return t / 1000 * 1000 }) },
 		[]string{"Expiry/it is kept to the millisecond"}, ""},
+
+	{"a large main entry does not replace a small one", func(b *broken) {
+		b.puts(func(h store.Header, e *store.Entry) bool { return e.Key != "" || len(e.Value) <= 1024 || h.Seq == 0 })
+	}, []string{"Apply/values of all lengths replace each other"}, ""},
+	{"the main entry's expiry is lost", func(b *broken) {
+		b.apply = func(ctx context.Context, c store.Change) store.Result {
+			c.Puts = slices.Clone(c.Puts)
+			for i := range c.Puts {
+				if c.Puts[i].Key == "" {
+					c.Puts[i].Expires = 0
+				}
+			}
+			return b.inner(ctx, c)
+		}
+	}, []string{"Expiry/at every read of the main entry"}, ""},
+	{"an owner's creation wipes its expired session", func(b *broken) {
+		b.apply = func(ctx context.Context, c store.Change) store.Result {
+			if h := b.header(ctx, c.Session); c.Create && !c.Delete && h.HeldBy(c.Owner, c.Epoch) && h.Expires.Past(time.Now()) {
+				c.Wipe = true
+			}
+			return b.inner(ctx, c)
+		}
+	}, []string{"Apply/a creating change to its expired session"}, ""},
+	{"makes no tombstone above an expired session", func(b *broken) {
+		b.apply = func(ctx context.Context, c store.Change) store.Result {
+			if h := b.header(ctx, c.Session); c.Create && c.Delete && h.Exists() && !h.HeldBy(c.Owner, c.Epoch) {
+				return store.Result{Outcome: store.Fenced, Header: h}
+			}
+			return b.inner(ctx, c)
+		}
+	}, []string{"ApplyTombstone/above an expired session"}, ""},
+	{"a walk that fails yields its last page twice", func(b *broken) {
+		b.walk = func(_ store.Query, inner iter.Seq2[store.Header, error]) iter.Seq2[store.Header, error] {
+			return func(yield func(store.Header, error) bool) {
+				var page []store.Header
+				for h, err := range inner {
+					if err != nil {
+						for _, h := range page {
+							yield(h, nil)
+						}
+					}
+					if page = append(page, h); !yield(h, err) {
+						return
+					}
+					if len(page) == 512 {
+						page = page[:0]
+					}
+				}
+			}
+		}
+	}, []string{"Sessions/cancelled in between"}, ""},
+	{"a walk of an owner leaves out what it released", func(b *broken) {
+		b.walk = func(q store.Query, inner iter.Seq2[store.Header, error]) iter.Seq2[store.Header, error] {
+			return func(yield func(store.Header, error) bool) {
+				for h, err := range inner {
+					if hidden := h.Released && q.Owner != (store.Incarnation{}); !hidden && !yield(h, err) {
+						return
+					}
+				}
+			}
+		}
+	}, []string{"Sessions/of one owner, released"}, ""},
+
+	{"checks nothing", func(b *broken) { b.unchecked = true },
+		[]string{"Apply/a key twice", "Apply/malformed changes"}, ""},
+	{"applies the changes of a session in any order", func(b *broken) { b.backwards = true },
+		[]string{"ApplyBatch/a session in many changes", "ApplyBatch/made, deleted and made again"}, ""},
 
 	{"numbers are floats", func(b *broken) {
 		b.apply = func(ctx context.Context, c store.Change) store.Result {

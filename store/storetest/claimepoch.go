@@ -84,7 +84,7 @@ var claimEpochRules = []rule{
 			k.claims(store.Outbid, store.ClaimRequest{Session: "s", Owner: a.owner, Epoch: 10})
 		}},
 	}},
-	{"So is every claim of a session that has reached MaxEpoch.", []testcase{
+	{"So is every claim that would raise an epoch beyond MaxEpoch.", []testcase{
 		{"the last epoch", func(k *kit) {
 			a := k.claimed(store.ClaimRequest{Session: "s", Owner: newOwner("a"), Create: true, Epoch: store.MaxEpoch})
 			k.claims(store.Outbid, store.ClaimRequest{Session: "s", Owner: newOwner("b")})

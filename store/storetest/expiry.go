@@ -22,6 +22,23 @@ var expiryRules = []rule{
 				k.same(k.read(k.claim(r)), "stays", "v", "future", "v")
 			}
 		}},
+		{"at every read of the main entry", func(k *kit) {
+			a, at := k.own("s", "k", "v"), inAnHour()
+			for _, v := range []string{"small", random(5000)} {
+				k.applied(expiring(a.change("", v), at))
+				es := k.load("s", "").Entries
+				k.same(es, "", v)
+				if es[0].Expires != at {
+					k.fail("the expiry is %d, want %d", es[0].Expires, at)
+				}
+				k.applied(expiring(a.change("", v), anHourAgo()))
+				k.holds("s", "k", "v")
+				k.same(k.load("s", "").Entries)
+				k.same(k.read(k.claim(store.ClaimRequest{Session: "s", Owner: a.owner, All: true})), "k", "v")
+				k.applied(a.change("", v))
+				k.holds("s", "k", "v", "", v)
+			}
+		}},
 		{"it is kept to the millisecond", expiryIsExact},
 		{"beyond what engines' clocks hold", func(k *kit) {
 			a := k.own("s")

@@ -46,6 +46,13 @@ var sessionsRules = []rule{
 			k.applied(creating((&tenure{session: "d", owner: a.owner, epoch: 1}).change()))
 			k.ownedBy(a.owner, "a", "c", "d")
 		}},
+		{"of one owner, released", func(k *kit) {
+			a := k.own("a", "k", "v")
+			k.applied(releasing(a.change()))
+			k.ownedBy(a.owner, "a")
+			k.take("a")
+			k.ownedBy(a.owner)
+		}},
 		{"of the owner, not of the node", func(k *kit) {
 			a := k.own("a")
 			next := newOwner(a.owner.Node)
@@ -123,22 +130,29 @@ var sessionsRules = []rule{
 	}},
 	{"A walk that could not see everything ends with an error as its last pair: no error means complete.", []testcase{
 		{"cancelled in between", func(k *kit) {
-			k.many(200)
-			ctx, cancel := context.WithCancel(k.ctx)
-			defer cancel()
-			n := 0
-			var last error
-			for _, err := range k.st.Sessions(ctx, store.Query{}) {
-				if last != nil {
-					k.fail("the walk goes on after error %v", last)
+			const all = 1500 // more than a store reads at once
+			k.many(all)
+			for _, after := range []int{1, 1000} {
+				ctx, cancel := context.WithCancel(k.ctx)
+				defer cancel()
+				seen := map[string]bool{}
+				var last error
+				for h, err := range k.st.Sessions(ctx, store.Query{}) {
+					switch {
+					case last != nil:
+						k.fail("the walk goes on after error %v", last)
+					case err == nil && seen[h.Session]:
+						k.fail("session %q is yielded twice", h.Session)
+					case err == nil:
+						seen[h.Session] = true
+					}
+					if last = err; len(seen) == after {
+						cancel()
+					}
 				}
-				if last = err; err == nil {
-					n++
+				if last == nil && len(seen) != all || last != nil && !errors.Is(last, context.Canceled) {
+					k.fail("the walk has %d sessions of %d and error %v", len(seen), all, last)
 				}
-				cancel()
-			}
-			if last == nil && n != 200 || last != nil && !errors.Is(last, context.Canceled) {
-				k.fail("the walk has %d sessions of 200 and error %v", n, last)
 			}
 		}},
 	}},

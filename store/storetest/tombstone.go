@@ -132,6 +132,17 @@ var tombstoneRules = []rule{
 				k.fail("header is %+v, want a tombstone of epoch %d", h, b.epoch)
 			}
 		}},
+		{"above an expired session", func(k *kit) {
+			a := k.lived()
+			k.applied(ending(a.change(), anHourAgo()))
+			b := unclaimed("s", a.epoch+1)
+			k.applied(creating(erasing(b.change())))
+			if h := k.load("s").Header; !h.Deleted || h.Owner != b.owner || h.Epoch != b.epoch {
+				k.fail("header is %+v, want a tombstone of epoch %d", h, b.epoch)
+			}
+			k.holds("s")
+			k.fencesAll(a)
+		}},
 		{"never where another's session is", func(k *kit) {
 			a := k.own("s", "k", "v")
 			k.gets(store.Fenced, creating(erasing(unclaimed("s", a.epoch+1).change())))
