@@ -52,7 +52,8 @@ const (
 	Late                  // now, and is applied later: see Fault.Late. A call that only reads fails
 )
 
-// Fault is what happens to one call. The zero Fault is none. Its parts work together, in the order of the fields.
+// Fault is what happens to one call. The zero Fault is none. Its parts work together, in the order of the
+// fields; those that say how a call is applied do so also to one that is applied late.
 type Fault struct {
 	// Delay passes first. The context's end, or Close, ends it early, and the call with it.
 	Delay time.Duration

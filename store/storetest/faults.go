@@ -27,7 +27,7 @@ type Faults struct {
 	down    bool
 	closed  bool
 	calls   [numKinds]int
-	late    []*Call // in the order in which they were made
+	late    []*lateCall // in the order in which they were made
 }
 
 // NewFaults returns a Faults that passes on to inner, which its Close closes.
@@ -86,12 +86,15 @@ func (f *Faults) begin(ctx context.Context, c Call) (Fault, error) {
 			return fault, store.ErrClosed
 		}
 	}
+	if err := f.cut(); err != nil {
+		return fault, err
+	}
 	switch {
 	case fault.Fail == Late:
-		f.postpone(&c, fault.Late)
+		f.postpone(&lateCall{c, fault})
 	case fault.Fail == Before || fault.Fail == Never && fault.Hang:
 	default:
-		return fault, f.cut()
+		return fault, nil
 	}
 	return fault, f.failure(ctx, fault)
 }
@@ -156,7 +159,9 @@ func (f *Faults) Sessions(ctx context.Context, q store.Query) iter.Seq2[store.He
 			yield(store.Header{}, err)
 			return
 		}
+		var last error
 		for h, err := range f.inner.Sessions(ctx, q) {
+			last = err
 			if cut := f.cut(); cut != nil {
 				yield(store.Header{}, cut)
 				return
@@ -165,7 +170,7 @@ func (f *Faults) Sessions(ctx context.Context, q store.Query) iter.Seq2[store.He
 				return
 			}
 		}
-		if err := f.end(ctx, fault); err != nil {
+		if err := f.end(ctx, fault); err != nil && last == nil { // else it has ended with an error
 			yield(store.Header{}, err)
 		}
 	}

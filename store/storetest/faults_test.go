@@ -177,6 +177,26 @@ func TestFailedWalk(t *testing.T) {
 	})
 }
 
+// TestFailedWalkEndsOnce: an error is the last pair of a walk that fails by itself, too.
+func TestFailedWalkEndsOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, f *Faults, a *tenure) {
+		f.Inject(Every(Fault{Fail: After}, Sessions))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var errs []error
+		k := &kit{t: t, st: f, ctx: t.Context(), says: "(preparation)"}
+		k.own("another")
+		for _, err := range f.Sessions(ctx, store.Query{}) {
+			if cancel(); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		if len(errs) != 1 {
+			t.Errorf("the walk ends with errors %v", errs)
+		}
+	})
+}
+
 func TestRulesAndCounts(t *testing.T) {
 	bubble(t, func(t *testing.T, f *Faults, a *tenure) {
 		claims, applies, loads := f.Calls(Claim), f.Calls(Apply), f.Calls(Load)

@@ -18,31 +18,36 @@ func (f *Faults) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, 
 // Apply implements store.Store.
 func (f *Faults) Apply(ctx context.Context, changes []store.Change) ([]store.Result, error) {
 	return pass(f, ctx, Call{Kind: Apply, Changes: cloneChanges(changes)}, func(fault Fault) ([]store.Result, error) {
-		if fault.Split == nil {
-			return f.apply(ctx, changes)
-		}
-		results := make([]store.Result, len(changes))
-		var part []store.Change
-		var places []int
-		for i, c := range changes {
-			if fault.Split(i) {
-				results[i].Err = ErrInjected
-				continue
-			}
-			part, places = append(part, c), append(places, i)
-		}
-		rs, err := f.apply(ctx, part)
-		if err != nil {
-			return nil, err
-		}
-		for i, place := range places {
-			results[place] = rs[i]
-		}
-		return results, nil
+		return f.apply(ctx, fault, changes)
 	})
 }
 
-func (f *Faults) apply(ctx context.Context, changes []store.Change) ([]store.Result, error) {
+// apply applies those of the changes that the fault lets pass.
+func (f *Faults) apply(ctx context.Context, fault Fault, changes []store.Change) ([]store.Result, error) {
+	if fault.Split == nil {
+		return f.applyAll(ctx, changes)
+	}
+	results := make([]store.Result, len(changes))
+	var part []store.Change
+	var places []int
+	for i, c := range changes {
+		if fault.Split(i) {
+			results[i].Err = ErrInjected
+			continue
+		}
+		part, places = append(part, c), append(places, i)
+	}
+	rs, err := f.applyAll(ctx, part)
+	if err != nil {
+		return nil, err
+	}
+	for i, place := range places {
+		results[place] = rs[i]
+	}
+	return results, nil
+}
+
+func (f *Faults) applyAll(ctx context.Context, changes []store.Change) ([]store.Result, error) {
 	f.mu.Lock()
 	observe := f.onApply
 	f.mu.Unlock()
@@ -78,15 +83,27 @@ func pass[R any](f *Faults, ctx context.Context, c Call, do func(Fault) (R, erro
 	if err != nil {
 		return answer, err
 	}
-	answer, err = do(fault)
-	if fault.Twice {
-		answer, err = do(fault)
-	}
+	answer, err = reach(fault, do)
 	if lost := f.end(ctx, fault); lost != nil {
 		var none R
 		return none, lost
 	}
 	return answer, err
+}
+
+// reach makes a call of the store behind, or makes it twice.
+func reach[R any](fault Fault, do func(Fault) (R, error)) (R, error) {
+	answer, err := do(fault)
+	if fault.Twice {
+		answer, err = do(fault)
+	}
+	return answer, err
+}
+
+// lateCall is a call that failed, and what is still to happen to it.
+type lateCall struct {
+	Call
+	fault Fault
 }
 
 // Replay is a call that was applied long after it failed, and what became of it.
@@ -111,21 +128,21 @@ func (f *Faults) ReplayLate(ctx context.Context) []Replay {
 	return rs
 }
 
-func (f *Faults) replay(ctx context.Context, c *Call) Replay {
-	r := Replay{Call: *c}
+func (f *Faults) replay(ctx context.Context, c *lateCall) Replay {
+	r := Replay{Call: c.Call}
 	switch c.Kind {
 	case Claim:
-		r.Claim, r.Err = f.inner.Claim(ctx, c.Claim)
+		r.Claim, r.Err = reach(c.fault, func(Fault) (store.Claim, error) { return f.inner.Claim(ctx, c.Claim) })
 	case Apply:
-		r.Results, r.Err = f.apply(ctx, c.Changes)
+		r.Results, r.Err = reach(c.fault, func(fault Fault) ([]store.Result, error) { return f.apply(ctx, fault, c.Changes) })
 	case KeepAlive:
-		r.Err = f.inner.KeepAlive(ctx, c.Node, c.TTL)
+		_, r.Err = reach(c.fault, func(Fault) (struct{}, error) { return struct{}{}, f.inner.KeepAlive(ctx, c.Node, c.TTL) })
 	}
 	return r
 }
 
 // postpone keeps a call for later, unless it only reads.
-func (f *Faults) postpone(c *Call, after time.Duration) {
+func (f *Faults) postpone(c *lateCall) {
 	if c.Kind != Claim && c.Kind != Apply && c.Kind != KeepAlive {
 		return
 	}
@@ -135,11 +152,11 @@ func (f *Faults) postpone(c *Call, after time.Duration) {
 		return
 	}
 	f.late = append(f.late, c)
-	if after <= 0 {
+	if c.fault.Late <= 0 {
 		return
 	}
 	f.own.Go(func() {
-		timer := time.NewTimer(after)
+		timer := time.NewTimer(c.fault.Late)
 		defer timer.Stop()
 		select {
 		case <-timer.C:

@@ -74,3 +74,57 @@ func TestLateClaimIsAZombie(t *testing.T) {
 		}
 	})
 }
+
+// TestLateWithOtherParts: what says how a call is applied holds for one that is applied late.
+func TestLateWithOtherParts(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault   Fault
+		reached int
+		outcome store.Outcome
+		value   string
+	}{
+		"twice":           {Fault{Twice: true}, 2, store.Already, "new"},
+		"split":           {Fault{Split: func(i int) bool { return i == 0 }}, 1, store.Undecided, "v"},
+		"the others":      {Fault{Split: func(i int) bool { return i == 1 }}, 1, store.Applied, "new"},
+		"twice and split": {Fault{Twice: true, Split: func(i int) bool { return i == 1 }}, 2, store.Already, "new"},
+	} {
+		for _, by := range []time.Duration{0, time.Second} { // by ReplayLate, by itself
+			t.Run(name, func(t *testing.T) {
+				bubble(t, func(t *testing.T, f *Faults, a *tenure) {
+					reached := 0
+					f.OnApply(func([]store.Change) { reached++ })
+					c.fault.Fail, c.fault.Late = Late, by
+					f.Inject(First(1, c.fault, Apply))
+					cs := []store.Change{a.change("k", "new"), creating(unclaimed("other", 1).change())}
+					if _, err := f.Apply(t.Context(), cs); !errors.Is(err, ErrInjected) {
+						t.Fatalf("Apply gives %v", err)
+					}
+					if by > 0 {
+						time.Sleep(by)
+						synctest.Wait()
+					} else if rs := f.ReplayLate(t.Context()); len(rs) != 1 || rs[0].Results[0].Outcome != c.outcome {
+						t.Errorf("replays are %+v, want one with %v", rs, c.outcome)
+					}
+					if got := value(t, f); got != c.value || reached != c.reached {
+						t.Errorf("value is %q after %d calls of the store, want %q after %d", got, reached, c.value, c.reached)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestDownDuringDelay: Down makes every call fail with ErrInjected, unapplied.
+func TestDownDuringDelay(t *testing.T) {
+	for _, fail := range []Failure{Never, Before, After, Late} {
+		bubble(t, func(t *testing.T, f *Faults, a *tenure) {
+			f.Inject(Every(Fault{Delay: time.Second, Fail: fail, Err: errors.New("another")}, Apply))
+			time.AfterFunc(time.Second/2, func() { f.Down(true) })
+			_, err := put(t, f, a.change("k", "new"))
+			f.Down(false)
+			if rs := f.ReplayLate(t.Context()); !errors.Is(err, ErrInjected) || len(rs) != 0 || value(t, f) != "v" {
+				t.Errorf("failure %d: error %v, %d calls are applied later, and the value is %q", fail, err, len(rs), value(t, f))
+			}
+		})
+	}
+}
