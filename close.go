@@ -119,7 +119,10 @@ func (db *DB[V]) endLease(ctx context.Context) (lease, stuck error) {
 	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
 	answer := make(chan error, 1)
-	go func() { answer <- db.store.KeepAlive(ctx, db.node(), 0) }()
+	go func() {
+		_, err := db.store.KeepAlive(ctx, db.node(), 0)
+		answer <- err
+	}()
 	timer := time.NewTimer(2 * grace)
 	defer timer.Stop()
 	select {

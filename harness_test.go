@@ -22,7 +22,7 @@ type tap struct {
 	claim     func(ctx context.Context, r store.ClaimRequest) (store.Claim, error)
 	apply     func(ctx context.Context, cs []store.Change) ([]store.Result, error)
 	load      func(ctx context.Context, id string, keys []string) (store.Snapshot, error)
-	keepAlive func(ctx context.Context, n store.Node, ttl time.Duration) error
+	keepAlive func(ctx context.Context, n store.Node, ttl time.Duration) (bool, error)
 }
 
 func (t *tap) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {
@@ -46,7 +46,7 @@ func (t *tap) Load(ctx context.Context, id string, keys ...string) (store.Snapsh
 	return t.Store.Load(ctx, id, keys...)
 }
 
-func (t *tap) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) error {
+func (t *tap) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) (bool, error) {
 	if t.keepAlive != nil {
 		return t.keepAlive(ctx, n, ttl)
 	}
@@ -127,7 +127,8 @@ func endLease(t testing.TB, st store.Store, node string) {
 	check(t, err)
 	for _, n := range nodes {
 		if n.Name == node {
-			check(t, st.KeepAlive(context.Background(), n, 0))
+			_, err := st.KeepAlive(context.Background(), n, 0)
+			check(t, err)
 		}
 	}
 }

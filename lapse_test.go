@@ -27,16 +27,16 @@ func TestRenewalThatComesLate(t *testing.T) {
 				mem := memory.New()
 				start := time.Now()
 				line := &tap{Store: mem}
-				line.keepAlive = func(ctx context.Context, n store.Node, ttl time.Duration) error {
+				line.keepAlive = func(ctx context.Context, n store.Node, ttl time.Duration) (bool, error) {
 					switch at := time.Since(start); {
 					case at == 0 || at > 4*time.Second:
 					case at < 2600*time.Millisecond:
-						return errors.New("down")
+						return false, errors.New("down")
 					default: // it is on its way for less than the call's time-out of a second
 						select {
 						case <-time.After(start.Add(3500 * time.Millisecond).Sub(time.Now())):
 						case <-ctx.Done():
-							return ctx.Err()
+							return false, ctx.Err()
 						}
 					}
 					return mem.KeepAlive(ctx, n, ttl)
@@ -68,9 +68,9 @@ func TestAuditPassesDamage(t *testing.T) {
 		mem := memory.New()
 		var cut atomic.Bool
 		line := &tap{Store: mem}
-		line.keepAlive = func(ctx context.Context, n store.Node, ttl time.Duration) error {
+		line.keepAlive = func(ctx context.Context, n store.Node, ttl time.Duration) (bool, error) {
 			if cut.Load() {
-				return errors.New("down")
+				return false, errors.New("down")
 			}
 			return mem.KeepAlive(ctx, n, ttl)
 		}
@@ -182,6 +182,30 @@ func TestCancelledIsNotUnreachable(t *testing.T) {
 		want(t, err, context.Canceled)
 		if h := a.Health(); !h.OK() {
 			t.Errorf("the store is well, a caller's context was over, and Health is %v: %v", h, h.LastError)
+		}
+	})
+}
+
+// A process of the same name ends the lease of this one, which it takes for a former incarnation. The next renewal
+// finds that out.
+func TestNamesake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		mem := memory.New()
+		a := openInts(t, mem, kvstore.Options{Node: "n", Strict: true})
+		defer a.Close(ctx)
+		check(t, a.Put(ctx, "s", 1))
+		check(t, a.Flush(ctx))
+		time.Sleep(100 * time.Millisecond)
+		b := openInts(t, mem, kvstore.Options{Node: "n", Strict: true}) // its successor; a is on its way out, or was stopped for a second
+		defer b.Close(ctx)
+		s, err := b.Adopt(ctx, "s")
+		check(t, err)
+		check(t, s.Put(ctx, "", 2))
+		check(t, s.Sync(ctx))
+		time.Sleep(time.Minute)
+		if v, err := a.Get(ctx, "s"); err == nil {
+			t.Errorf("a minute after its lease was ended and s was adopted and changed to 2, a, strict, serves %d", v)
 		}
 	})
 }

@@ -125,7 +125,7 @@ func (d *deaf) Load(ctx context.Context, id string, keys ...string) (store.Snaps
 	return d.Store.Load(ctx, id, keys...)
 }
 
-func (d *deaf) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) error {
+func (d *deaf) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) (bool, error) {
 	d.wait(storetest.KeepAlive)
 	return d.Store.KeepAlive(ctx, n, ttl)
 }

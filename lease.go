@@ -44,15 +44,15 @@ func (db *DB[V]) node() store.Node {
 // renew asks the store for another lease.
 func (db *DB[V]) renew(ctx context.Context) error {
 	sent := db.now()
-	err := db.store.KeepAlive(ctx, db.node(), db.opt.Lease)
+	ran, err := db.store.KeepAlive(ctx, db.node(), db.opt.Lease)
 	db.heard(err)
 	if err != nil {
 		return err
 	}
-	if was := db.lease.until.Load(); was != 0 && db.now() >= was {
-		// Also if it was sent in time: when it reached the store, nobody here knows.
+	// The store knows best whether the lease ran, but may have answered an earlier attempt, whose answer was lost.
+	if was := db.lease.until.Load(); was != 0 && (!ran || db.now() >= was) {
 		db.lease.gen.Add(1)
-		db.log.Warn("kvstore: the lease had been over; checking what was adopted meanwhile", "late", time.Duration(db.now()-was))
+		db.log.Warn("kvstore: the lease had been over; checking what was adopted meanwhile", "left", time.Duration(was-db.now()))
 	}
 	db.lease.until.Store(sent + int64(db.opt.Lease))
 	return nil
@@ -73,7 +73,7 @@ func (db *DB[V]) join(ctx context.Context) error {
 	for _, n := range nodes {
 		if n.Name == db.self.Node && n.Incarnation != db.self.Incarnation && n.Lease > 0 {
 			db.log.Warn("kvstore: ending the lease of an earlier incarnation of this node", "incarnation", n.Incarnation)
-			if err := db.store.KeepAlive(ctx, n, 0); err != nil {
+			if _, err := db.store.KeepAlive(ctx, n, 0); err != nil {
 				return fmt.Errorf("kvstore: open: the store does not end a lease: %w", err)
 			}
 		}

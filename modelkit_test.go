@@ -73,9 +73,8 @@ func (m *mortal) Load(ctx context.Context, id string, keys ...string) (store.Sna
 	return throughMortal(m, ctx, func() (store.Snapshot, error) { return m.inner.Load(ctx, id, keys...) })
 }
 
-func (m *mortal) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) error {
-	_, err := throughMortal(m, ctx, func() (int, error) { return 0, m.inner.KeepAlive(ctx, n, ttl) })
-	return err
+func (m *mortal) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) (bool, error) {
+	return throughMortal(m, ctx, func() (bool, error) { return m.inner.KeepAlive(ctx, n, ttl) })
 }
 
 func (m *mortal) Nodes(ctx context.Context) ([]store.Node, error) {

@@ -77,11 +77,11 @@ func newJournal(st store.Store) *journal {
 		}
 		return st.Claim(ctx, r)
 	}
-	j.keepAlive = func(ctx context.Context, n store.Node, ttl time.Duration) error {
+	j.keepAlive = func(ctx context.Context, n store.Node, ttl time.Duration) (bool, error) {
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		if j.cut {
-			return errDown
+			return false, errDown
 		}
 		j.lease = time.Now()
 		return st.KeepAlive(ctx, n, ttl)

@@ -130,12 +130,15 @@ type Store interface {
 	//     error means complete. A damaged header is yielded as an error, and the walk goes on.
 	Sessions(ctx context.Context, q Query) iter.Seq2[Header, error]
 
-	// KeepAlive says that n.Incarnation lives, for ttl from now on the store's clock.
+	// KeepAlive says that n.Incarnation lives, for ttl from now on the store's clock, and returns whether its
+	// lease ran until now.
 	//
+	//   - If it did not, because it is the first, was over, was ended by whomever, or is not known any more, others may have
+	//     claimed its sessions meanwhile.
 	//   - It replaces what was known of that incarnation, and no other's lease.
 	//   - A ttl of zero or less ends the lease at once.
 	//   - A lease that is over may be renewed: leases are hints, epochs decide.
-	KeepAlive(ctx context.Context, n Node, ttl time.Duration) error
+	KeepAlive(ctx context.Context, n Node, ttl time.Duration) (ran bool, err error)
 
 	// Nodes returns what is known of nodes, each with what is left of its lease.
 	//

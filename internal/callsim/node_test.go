@@ -36,9 +36,9 @@ func (s *severed) Apply(ctx context.Context, c []store.Change) ([]store.Result, 
 	return s.Store.Apply(ctx, c)
 }
 
-func (s *severed) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) error {
+func (s *severed) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) (bool, error) {
 	if s.cut.Load() {
-		return errCut
+		return false, errCut
 	}
 	return s.Store.KeepAlive(ctx, n, ttl)
 }

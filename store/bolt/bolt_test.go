@@ -186,7 +186,9 @@ func TestAgainstMemory(t *testing.T) {
 			case op == 18:
 				ttl := time.Duration(rng.IntN(3)) * time.Second
 				n := store.Node{Name: o.Node, Incarnation: o.Incarnation}
-				same("KeepAlive", n, nil, nil, s.KeepAlive(ctx, n, ttl), model.KeepAlive(ctx, n, ttl))
+				got, err := s.KeepAlive(ctx, n, ttl)
+				want, werr := model.KeepAlive(ctx, n, ttl)
+				same("KeepAlive", n, got, want, err, werr)
 				time.Sleep(time.Second)
 			default:
 				leases := s.leases
@@ -225,7 +227,7 @@ func TestLeasesDie(t *testing.T) {
 	path := temp(t)
 	a, b := owner("a"), owner("b")
 	s := open(t, path, nil)
-	if err := s.KeepAlive(t.Context(), store.Node{Name: "a", Incarnation: a.Incarnation}, time.Hour); err != nil {
+	if _, err := s.KeepAlive(t.Context(), store.Node{Name: "a", Incarnation: a.Incarnation}, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	apply(t, s, store.Change{Session: "s", Owner: a, Epoch: 1, Seq: 1, Create: true, Puts: entries("", "v")}, store.Applied)

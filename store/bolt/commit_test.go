@@ -107,7 +107,7 @@ func TestGrantsWaitForCommits(t *testing.T) {
 		s := open(t, temp(t), nil)
 		a := owner("a")
 		apply(t, s, store.Change{Session: "s", Owner: a, Epoch: 1, Seq: 1, Create: true, Puts: entries("", "v")}, store.Applied)
-		if err := s.KeepAlive(t.Context(), store.Node{Incarnation: a.Incarnation}, 1<<40); err != nil {
+		if _, err := s.KeepAlive(t.Context(), store.Node{Incarnation: a.Incarnation}, 1<<40); err != nil {
 			t.Fatal(err)
 		}
 		committed := false

@@ -30,25 +30,26 @@ func (s *Store) lease(i store.Incarnation, now time.Time) (n store.Node, runs bo
 }
 
 // KeepAlive implements [store.Store]. It does no I/O.
-func (s *Store) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) error {
+func (s *Store) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) (ran bool, err error) {
 	if err := s.enter(ctx); err != nil {
-		return err
+		return false, err
 	}
 	defer s.leave()
 	s.leaseMu.Lock()
 	defer s.leaseMu.Unlock()
+	now := time.Now()
+	ran = s.leases[n.Incarnation].ends.After(now)
 	if ttl <= 0 {
 		delete(s.leases, n.Incarnation)
-		return nil
+		return ran, nil
 	}
-	now := time.Now()
 	for i, l := range s.leases {
 		if now.Sub(l.ends) > leaseMemory {
 			delete(s.leases, i)
 		}
 	}
 	s.leases[n.Incarnation] = lease{node: n, ends: now.Add(ttl)}
-	return nil
+	return ran, nil
 }
 
 // Nodes implements [store.Store]. It does no I/O.

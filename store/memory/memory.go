@@ -189,17 +189,19 @@ func (st *Store) Sessions(ctx context.Context, q store.Query) iter.Seq2[store.He
 }
 
 // KeepAlive implements store.Store.
-func (st *Store) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) error {
+func (st *Store) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) (ran bool, err error) {
 	if err := st.enter(ctx); err != nil {
-		return err
+		return false, err
 	}
 	defer st.mu.Unlock()
-	if ttl <= 0 {
+	now := time.Now()
+	ran = st.nodes[n.Incarnation].ends.After(now)
+	if ttl > 0 {
+		st.nodes[n.Incarnation] = lease{node: n, ends: now.Add(ttl)}
+	} else {
 		delete(st.nodes, n.Incarnation)
-		return nil
 	}
-	st.nodes[n.Incarnation] = lease{node: n, ends: time.Now().Add(ttl)}
-	return nil
+	return ran, nil
 }
 
 // Nodes implements store.Store.

@@ -76,9 +76,13 @@ func everyMethod(a *tenure) []call {
 			}
 			return last
 		}},
-		{"KeepAlive", func(ctx context.Context, st store.Store) error { return st.KeepAlive(ctx, node, patience) }},
+		{"KeepAlive", func(ctx context.Context, st store.Store) error {
+			_, err := st.KeepAlive(ctx, node, patience)
+			return err
+		}},
 		{"KeepAlive that ends a lease", func(ctx context.Context, st store.Store) error {
-			return st.KeepAlive(ctx, store.Node{Name: a.owner.Node, Incarnation: a.owner.Incarnation}, 0)
+			_, err := st.KeepAlive(ctx, store.Node{Name: a.owner.Node, Incarnation: a.owner.Incarnation}, 0)
+			return err
 		}},
 		{"Nodes", func(ctx context.Context, st store.Store) error {
 			_, err := st.Nodes(ctx)

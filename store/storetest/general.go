@@ -101,7 +101,7 @@ func concurrentCalls(k *kit) {
 					k.complain("concurrent Claim gives %+v, %v", c, err)
 					return
 				}
-				if err := k.st.KeepAlive(k.ctx, store.Node{Incarnation: o.Incarnation}, patience); err != nil {
+				if _, err := k.st.KeepAlive(k.ctx, store.Node{Incarnation: o.Incarnation}, patience); err != nil {
 					k.complain("concurrent KeepAlive gives error %v", err)
 				}
 				if _, err := k.st.Nodes(k.ctx); err != nil {

@@ -191,12 +191,14 @@ func (k *kit) alive(o store.Owner) { k.t.Helper(); k.lease(o, time.Hour) }
 // dead ends an owner's lease.
 func (k *kit) dead(o store.Owner) { k.t.Helper(); k.lease(o, 0) }
 
-func (k *kit) lease(o store.Owner, ttl time.Duration) {
+func (k *kit) lease(o store.Owner, ttl time.Duration) (ran bool) {
 	k.t.Helper()
 	n := store.Node{Name: o.Node, Incarnation: o.Incarnation, Addr: o.Node + ":1", Weight: 3}
-	if err := k.st.KeepAlive(k.ctx, n, ttl); err != nil {
+	ran, err := k.st.KeepAlive(k.ctx, n, ttl)
+	if err != nil {
 		k.fail("KeepAlive(%+v, %v) gives error %v", n, ttl, err)
 	}
+	return ran
 }
 
 // until waits for something that must come.

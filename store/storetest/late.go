@@ -64,11 +64,10 @@ func (f *Faults) Load(ctx context.Context, session string, keys ...string) (stor
 }
 
 // KeepAlive implements store.Store.
-func (f *Faults) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) error {
-	_, err := pass(f, ctx, Call{Kind: KeepAlive, Node: n, TTL: ttl}, func(Fault) (struct{}, error) {
-		return struct{}{}, f.inner.KeepAlive(ctx, n, ttl)
+func (f *Faults) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) (bool, error) {
+	return pass(f, ctx, Call{Kind: KeepAlive, Node: n, TTL: ttl}, func(Fault) (bool, error) {
+		return f.inner.KeepAlive(ctx, n, ttl)
 	})
-	return err
 }
 
 // Nodes implements store.Store.
@@ -136,7 +135,7 @@ func (f *Faults) replay(ctx context.Context, c *lateCall) Replay {
 	case Apply:
 		r.Results, r.Err = reach(c.fault, func(fault Fault) ([]store.Result, error) { return f.apply(ctx, fault, c.Changes) })
 	case KeepAlive:
-		_, r.Err = reach(c.fault, func(Fault) (struct{}, error) { return struct{}{}, f.inner.KeepAlive(ctx, c.Node, c.TTL) })
+		_, r.Err = reach(c.fault, func(Fault) (bool, error) { return f.inner.KeepAlive(ctx, c.Node, c.TTL) })
 	}
 	return r
 }

@@ -60,7 +60,7 @@ func TestLateClaimIsAZombie(t *testing.T) {
 		f.Inject(Every(Fault{Fail: Late}, Claim, KeepAlive, Load))
 		r := store.ClaimRequest{Session: "s", Owner: newOwner("late"), Force: true}
 		_, err1 := f.Claim(t.Context(), r)
-		err2 := f.KeepAlive(t.Context(), store.Node{Name: "late", Incarnation: r.Owner.Incarnation}, time.Hour)
+		_, err2 := f.KeepAlive(t.Context(), store.Node{Name: "late", Incarnation: r.Owner.Incarnation}, time.Hour)
 		_, err3 := f.Load(t.Context(), "s")
 		if !errors.Is(err1, ErrInjected) || !errors.Is(err2, ErrInjected) || !errors.Is(err3, ErrInjected) {
 			t.Fatalf("errors are %v, %v, %v", err1, err2, err3)

@@ -7,7 +7,16 @@ import (
 )
 
 var leaseRules = []rule{
-	{"KeepAlive says that n.Incarnation lives, for ttl from now on the store's clock.", []testcase{
+	{"KeepAlive says that n.Incarnation lives, for ttl from now on the store's clock, and returns whether its lease ran until now.", []testcase{
+		{"it ran", func(k *kit) {
+			a := newOwner("a")
+			k.alive(a)
+			for _, ttl := range []time.Duration{time.Hour, time.Minute, 0} {
+				if !k.lease(a, ttl) {
+					k.fail("a lease that runs is said not to have run, with a ttl of %v", ttl)
+				}
+			}
+		}},
 		{"and no longer", func(k *kit) {
 			a := k.own("s")
 			began := time.Now()
@@ -39,12 +48,38 @@ var leaseRules = []rule{
 			})
 		}},
 	}},
+	{"If it did not, because it is the first, was over, was ended by whomever, or is not known any more, others may have claimed its sessions meanwhile.", []testcase{
+		{"the first", func(k *kit) {
+			k.alive(newOwner("another"))
+			if k.lease(newOwner("a"), time.Hour) {
+				k.fail("the first lease is said to have run before")
+			}
+		}},
+		{"over", func(k *kit) {
+			a := k.own("s")
+			k.lease(a.owner, 30*time.Millisecond)
+			k.until("the lease is over", func() bool {
+				return k.claim(store.ClaimRequest{Session: "s", Owner: newOwner("b")}).Outcome == store.Granted
+			})
+			if k.lease(a.owner, time.Hour) {
+				k.fail("a lease is said to have run that did not keep others from a claim")
+			}
+		}},
+		{"ended", func(k *kit) {
+			a := newOwner("a")
+			k.alive(a)
+			k.dead(a)
+			if k.lease(a, 0) || k.lease(a, time.Hour) {
+				k.fail("a lease that was ended is said to have run")
+			}
+		}},
+	}},
 	{"It replaces what was known of that incarnation, and no other's lease.", []testcase{
 		{"it replaces", func(k *kit) {
 			a := k.own("s")
 			k.alive(a.owner)
 			n := store.Node{Name: "renamed", Incarnation: a.owner.Incarnation, Addr: "[::1]:5060", Weight: 7}
-			if err := k.st.KeepAlive(k.ctx, n, time.Hour); err != nil {
+			if _, err := k.st.KeepAlive(k.ctx, n, time.Hour); err != nil {
 				k.fail("KeepAlive gives error %v", err)
 			}
 			ns := k.nodes()
@@ -127,7 +162,7 @@ var leaseRules = []rule{
 			want := map[string]store.Node{}
 			for _, name := range []string{"a", "b", "c", ""} {
 				n := store.Node{Name: name, Incarnation: store.NewIncarnation(), Addr: name + ".example:5060", Weight: len(name)}
-				if err := k.st.KeepAlive(k.ctx, n, time.Hour); err != nil {
+				if _, err := k.st.KeepAlive(k.ctx, n, time.Hour); err != nil {
 					k.fail("KeepAlive gives error %v", err)
 				}
 				want[name] = n
