@@ -84,7 +84,7 @@ type bond[V any] struct {
 // V, too, of which the codec Msgpack would lose something.
 func Open[V any](ctx context.Context, st store.Store, o Options) (*DB[V], error) {
 	t := reflect.TypeFor[V]()
-	o, err := o.resolve(t)
+	o, err := o.resolve(t, st)
 	if err != nil {
 		return nil, err
 	}

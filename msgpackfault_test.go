@@ -276,12 +276,12 @@ func TestMsgpackRefused(t *testing.T) {
 		{reflect.TypeFor[fmt.Stringer](), "it is an interface with methods, into which nothing can be decoded"},
 		{reflect.TypeFor[error](), "it is an interface with methods, into which nothing can be decoded"},
 	} {
-		_, err := Options{}.resolve(tc.typ)
+		_, err := Options{}.resolve(tc.typ, nil)
 		want := fmt.Sprintf("kvstore: invalid: values of type %s cannot be stored by Msgpack: %s", msgpackName(tc.typ), tc.want)
 		if err == nil || err.Error() != want || !errors.Is(err, ErrInvalid) {
 			t.Errorf("%v: error\n%v, want\n%v", tc.typ, err, want)
 		}
-		if _, err := (Options{Codec: codecFunc{}}).resolve(tc.typ); err != nil {
+		if _, err := (Options{Codec: codecFunc{}}).resolve(tc.typ, nil); err != nil {
 			t.Errorf("%v, with another codec: %v", tc.typ, err)
 		}
 	}
@@ -302,7 +302,7 @@ type FaultNamed struct{ Name string }
 // accepted checks that Open takes V, and that v comes back.
 func accepted[V any](t *testing.T, v V) {
 	t.Helper()
-	if _, err := (Options{}).resolve(reflect.TypeFor[V]()); err != nil {
+	if _, err := (Options{}).resolve(reflect.TypeFor[V](), nil); err != nil {
 		t.Errorf("%T: %v", v, err)
 	}
 	comesBack(t, v)

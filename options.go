@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"reflect"
 	"time"
+
+	"github.com/seed-6f1f505d/kvstore/store"
 )
 
 // Options configures a DB. The zero value works. Options are validated once, by
@@ -80,8 +82,9 @@ type Options struct {
 	// MaxBatch is the number of sessions in one call to the store. Zero: 1024.
 	MaxBatch int
 
-	// Flushers is the number of goroutines that encode and flush. A session always belongs to
-	// the same one. Zero: 4. At most 64.
+	// Flushers is the number of lanes: of goroutines that encode and flush, each with one call to the store at a time. A
+	// session always belongs to the same one. Zero: as many as the store can serve at a time, if it says so
+	// (store.Writers; store/bolt says 1), else 4. At most 64.
 	Flushers int
 
 	// Codec encodes values. Nil: Msgpack, for which Open refuses a V that cannot come back whole.
@@ -120,7 +123,7 @@ const (
 )
 
 // resolve returns o with its defaults filled in, or an error that names a field.
-func (o Options) resolve(v reflect.Type) (Options, error) {
+func (o Options) resolve(v reflect.Type, st store.Store) (Options, error) {
 	def := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {
 			*d = v
@@ -143,7 +146,11 @@ func (o Options) resolve(v reflect.Type) (Options, error) {
 	def(&o.RetryMax, max(2*time.Second, o.RetryMin))
 	def(&o.LagAlarm, max(10*o.MaxDelay, time.Second))
 	num(&o.MaxBatch, 1024)
-	num(&o.Flushers, 4)
+	lanes := 4
+	if w, ok := st.(store.Writers); ok {
+		lanes = min(max(w.Writers(), 1), 64)
+	}
+	num(&o.Flushers, lanes)
 	if o.Codec == nil {
 		o.Codec = Msgpack{}
 	}

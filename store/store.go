@@ -149,6 +149,14 @@ type Store interface {
 	Close() error
 }
 
+// Writers is an optional power of a Store: one that works on a certain number of calls of Apply at a time, however many
+// come, says so. A DB then uses as many lanes, unless it was told otherwise: where one writer takes turns, fewer and larger
+// batches of neighbours are written sooner than many at once.
+type Writers interface {
+	// Writers returns that number, at least 1.
+	Writers() int
+}
+
 // Incarnation names one Open of one node: random, never used twice. A dead
 // incarnation never returns. The zero value is nobody.
 type Incarnation [16]byte

@@ -126,7 +126,11 @@ func wrap(path string, err error) error {
 	return fmt.Errorf("store/bolt: file %s: %w", path, err)
 }
 
+// Writers implements [store.Writers]: bbolt has one writer at a time.
+func (s *Store) Writers() int { return 1 }
+
 var (
-	_ store.Store = (*Store)(nil)
-	_ io.Closer   = (*Store)(nil)
+	_ store.Store   = (*Store)(nil)
+	_ store.Writers = (*Store)(nil)
+	_ io.Closer     = (*Store)(nil)
 )
