@@ -50,7 +50,8 @@ type Store struct {
 	leaseMu sync.Mutex
 	leases  map[store.Incarnation]lease
 
-	beginMu sync.Mutex // held while bbolt begins a transaction: see transact
+	beginMu sync.Mutex     // held while bbolt begins a transaction: see transact
+	ends    sync.WaitGroup // of reading transactions that end beside their call
 
 	brokenMu sync.Mutex
 	broken   error         // set once: bbolt cannot be called any more
@@ -106,6 +107,7 @@ func (s *Store) Close() error {
 		// bbolt's locks may be held for ever by a transaction that did not end: its Close would wait for them.
 		return s.wrap(s.file.Close())
 	}
+	s.ends.Wait()
 	var err error
 	if s.metas != nil {
 		err = unmapMetas(s.metas)

@@ -38,7 +38,7 @@
 // make the processor fault, are errors too, of the calls that meet them. A file that is cut to nothing
 // while it is open is noticed before a transaction begins. Only if it is cut in the very instant in which one
 // does is the whole Store unusable afterwards, and says so: Close then waits for nobody, and
-// a call that ends a transaction in the same instant, or commits one that enlarges bbolt's map, does not return.
+// a commit that enlarges bbolt's map in the same instant does not return.
 //
 // Open reads the pages that lead to others, so that bbolt cannot be led in circles; it refuses a file
 // in which they are damaged, that is truncated, or one of whose two meta pages is damaged: bbolt

@@ -41,13 +41,24 @@ func (s *Store) view(f func(tx *bbolt.Tx) error) error {
 	return s.transact(s.read, f)
 }
 
-// read is bbolt's View, but it does not end a transaction if that could take for ever.
+// read is bbolt's View, but it does not wait for another transaction that begins.
 func (s *Store) read(f func(tx *bbolt.Tx) error) error {
 	tx, err := s.db.Begin(false)
 	if err != nil {
 		return err
 	}
 	defer func() {
+		locked := s.beginMu.TryLock()
+		for i := 0; i < 100 && !locked; i++ { // to begin takes less
+			locked = s.beginMu.TryLock()
+		}
+		if !locked {
+			// Who begins may fault, and the lock that this needs is never had; nor can we wait
+			// for beginMu, as who begins may wait for a writer who waits for this transaction.
+			s.ends.Go(func() { tx.Rollback() })
+			return
+		}
+		defer s.beginMu.Unlock()
 		if s.brokenBy() == nil {
 			tx.Rollback()
 		}
@@ -92,10 +103,9 @@ func rolledBack(err error) bool {
 // transact runs f in a transaction that run begins and ends.
 //
 // To begin one, bbolt reads the meta pages, under a lock that a fault would leave locked for ever: whoever begins a
-// transaction after that, or ends a reading one, would wait for it. So we look first whether the pages are still there, and
-// let only one call at a time begin: none waits for bbolt's lock when it might be left, and those after it find the Store broken.
-// What remains is a file that is cut between the look and bbolt's own, a fraction of a microsecond later: readers that end in
-// the next one wait for ever, and so does a commit that has to enlarge the map.
+// transaction after that, or ends a reading one, would wait for it. So we look first whether the pages are still there. If the
+// file is cut just then, only one call is inside: the others begin after it, and find the Store broken, and none ends
+// meanwhile. What remains is a commit that has to enlarge bbolt's map: it waits for the reader that never began.
 func (s *Store) transact(run func(func(*bbolt.Tx) error) error, f func(tx *bbolt.Tx) error) error {
 	var tx *bbolt.Tx
 	s.beginMu.Lock()
@@ -133,7 +143,7 @@ func (s *Store) transact(run func(func(*bbolt.Tx) error) error, f func(tx *bbolt
 	}
 	err = s.wrap(err)
 	if fault := (*faultError)(nil); errors.As(err, &fault) {
-		if tx != nil && tx.DB() != nil {
+		if tx != nil && tx.Writable() && tx.DB() != nil {
 			s.setBroken(err) // it was not ended properly, and has not let go of bbolt's locks
 		}
 		s.log(slog.LevelError, "store/bolt: damage met", "err", err, "stack", string(fault.stack))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,22 +27,36 @@ func TestCutWhileCallsRun(t *testing.T) {
 		}
 		fill(t, s, owner("a"), 1000)
 		var wg sync.WaitGroup
-		failed := make(chan error, 8)
+		var stop atomic.Bool
+		begun, failed := make(chan bool, 8), make(chan error, 8)
 		for g := range cap(failed) {
 			wg.Go(func() {
-				for i := g; ; i++ {
-					if _, err := s.Load(context.Background(), fmt.Sprintf("s%05d", i%1000)); err != nil {
+				met := false
+				for i := g; !stop.Load() || !met; i++ {
+					if i == g+500 {
+						begun <- true
+					}
+					if _, err := s.Load(context.Background(), fmt.Sprintf("s%05d", i%1000)); err != nil && !met {
+						met = true
 						failed <- err
-						return
 					}
 				}
 			})
+		}
+		for range cap(begun) {
+			<-begun
 		}
 		if err := os.Truncate(path, 0); err != nil {
 			t.Fatal(err)
 		}
 		done := make(chan struct{})
 		go func() {
+			for range cap(failed) {
+				if err := <-failed; !strings.Contains(err.Error(), path) {
+					t.Errorf("the error does not name the file: %v", err)
+				}
+			}
+			stop.Store(true)
 			wg.Wait()
 			s.Close()
 			close(done)
@@ -49,12 +64,7 @@ func TestCutWhileCallsRun(t *testing.T) {
 		select {
 		case <-done:
 		case <-time.After(time.Minute):
-			t.Fatalf("round %d: calls, or Close, do not return; %d did", round, len(failed))
-		}
-		for range cap(failed) {
-			if err := <-failed; !strings.Contains(err.Error(), path) {
-				t.Fatalf("the error does not name the file: %v", err)
-			}
+			t.Fatalf("round %d: calls, or Close, do not return", round)
 		}
 	}
 }
