@@ -28,9 +28,10 @@ type sound struct {
 
 // span is a page that is whole, and the keys that belong on it: those in [lo, hi), nil being no bound.
 type span struct {
-	page   []byte
-	lo, hi []byte
-	sides  bool // the pages beside it are whole, too
+	page    []byte
+	lo, hi  []byte
+	sides   bool     // the pages beside it are whole, too
+	buckets [][]byte // the records that damage has made buckets; bbolt moves them as they are, and writes to none
 }
 
 func (s *span) has(key []byte) bool {
@@ -118,6 +119,9 @@ func (s *sound) at(key []byte, merges bool) error {
 	return nil
 }
 
+// leaf returns the page that path leads to.
+func (s *sound) leaf() *span { return &s.path[len(s.path)-1] }
+
 // child returns the page that the i-th element of a branch leads to, if it is whole.
 func (s *sound) child(above *span, i int) (span, error) {
 	first, id := branch(above.page, i)
@@ -149,7 +153,7 @@ func (s *sound) whole(c *span, lo []byte) error {
 			return errors.New("damaged: a key does not belong here")
 		}
 		if last = e.key; e.bucket {
-			return errors.New("damaged: a record has become a bucket")
+			c.buckets = append(c.buckets, e.key)
 		}
 		return nil
 	})
@@ -205,6 +209,11 @@ func (b *batch) soundAt(key []byte, merges bool) (err error) {
 	if err != nil {
 		return &faultError{cause: err}
 	}
+	for _, k := range b.sound.leaf().buckets {
+		if bytes.Equal(k, key) {
+			return &faultError{cause: "a record has become a bucket"}
+		}
+	}
 	return nil
 }
 
@@ -220,15 +229,20 @@ func (b *batch) soundFor(key []byte, p *plan, puts []store.Entry, deletes []stri
 		}
 	} else if p.wipe {
 		// From leaf to leaf, as far as there are entries.
-		for k := appendEntryKey(nil, key, ""); isEntryOf(k, key); k = b.sound.path[len(b.sound.path)-1].hi {
+		for k := appendEntryKey(nil, key, ""); isEntryOf(k, key); k = b.sound.leaf().hi {
 			if err := b.soundAt(k, true); err != nil {
 				return err
+			}
+			for _, bucket := range b.sound.leaf().buckets {
+				if isEntryOf(bucket, key) {
+					return &faultError{cause: "a record has become a bucket"}
+				}
 			}
 		}
 	}
 	end := afterEntries(nil, key)
-	leaf := &b.sound.path[len(b.sound.path)-1]
-	one := leaf.hi == nil || bytes.Compare(end, leaf.hi) <= 0 // all records of the session are on that leaf
+	leaf := b.sound.leaf()
+	one := len(leaf.buckets) == 0 && (leaf.hi == nil || bytes.Compare(end, leaf.hi) <= 0) // all records of the session are on that leaf
 	merges := len(deletes) > 0 || p.old.flags&flagApart != 0
 	if one && merges {
 		return b.soundAt(key, true)

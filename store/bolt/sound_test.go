@@ -173,11 +173,18 @@ func TestRecordBecomesABucket(t *testing.T) {
 			t.Fatal("the record was not found")
 		}
 		before := commits(t, s)
-		bad, good := header7("x100", o, 2), header7("x000", o, 2)
+		bad := header7("x100", o, 2)
 		bad.Puts = entries("k", "new")
-		rs, err := s.Apply(t.Context(), []store.Change{bad, good})
-		if err != nil || rs[0].Outcome == store.Applied || rs[0].Err == nil || rs[1].Outcome != store.Applied {
-			t.Errorf("Apply gives %+v, %v", rs, err)
+		wiped := bad
+		wiped.Wipe, wiped.Puts = true, nil
+		rs, err := s.Apply(t.Context(), []store.Change{header7("x000", o, 2), header7("x099", o, 2), bad, header7("x101", o, 2), wiped})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, r := range rs {
+			if bad := i == 2 || i == 4; bad != (r.Outcome != store.Applied) || bad != (r.Err != nil) {
+				t.Errorf("result %d is %+v", i, r)
+			}
 		}
 		if n := commits(t, s) - before; n != 1 {
 			t.Errorf("Apply took %d commits", n)
