@@ -45,6 +45,9 @@ func FuzzPage(f *testing.F) {
 		if err == nil && total > len(b) {
 			t.Fatalf("elements of %d bytes in a page of %d", total, len(b))
 		}
+		if werr := new(sound).whole(&span{page: b}, nil); (err == nil) != (werr == nil) {
+			t.Fatalf("elements gives %v, whole %v", err, werr)
+		}
 	})
 }
 
@@ -73,7 +76,11 @@ func TestEveryStructuralBit(t *testing.T) {
 				continue // the overflow, which the pager checks
 			}
 			b[bit/8] ^= 1 << (bit % 8)
-			if got, err := sum(); err == nil && got == want {
+			got, err := sum()
+			if werr := new(sound).whole(&span{page: b}, nil); (err == nil) != (werr == nil) {
+				t.Errorf("branch %v: bit %d of byte %d was flipped, and elements gives %v, whole %v", branch, bit%8, bit/8, err, werr)
+			}
+			if err == nil && got == want {
 				t.Errorf("branch %v, %d elements: bit %d of byte %d was flipped, and neither is it noticed nor does anything else come out", branch, n, bit%8, bit/8)
 			}
 			b[bit/8] ^= 1 << (bit % 8)
