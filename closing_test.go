@@ -129,7 +129,7 @@ func TestCloseReportsTheFenced(t *testing.T) {
 		check(t, err)
 		s, err := db.Session(ctx, "s")
 		check(t, err)
-		_, err = s.Get(ctx, "not here")
+		_, _ = s.Get(ctx, "not here")
 		_, err = db.Steal(ctx, "s")
 		check(t, err)
 		db.Close(over())

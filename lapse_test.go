@@ -34,7 +34,7 @@ func TestRenewalThatComesLate(t *testing.T) {
 						return false, errors.New("down")
 					default: // it is on its way for less than the call's time-out of a second
 						select {
-						case <-time.After(start.Add(3500 * time.Millisecond).Sub(time.Now())):
+						case <-time.After(time.Until(start.Add(3500 * time.Millisecond))):
 						case <-ctx.Done():
 							return false, ctx.Err()
 						}
