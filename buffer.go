@@ -63,6 +63,10 @@ type lane[V any] struct {
 	answers atomic.Int64  // batches that the store answered, for Health
 
 	held atomic.Int64 // age of what was taken from the queue and is not stored; 0 if nothing
+
+	// A flush is all that was taken together, in however many calls. With a healthy store lag ≤ max(MaxDelay, longest) + longest.
+	began   atomic.Int64 // when it was taken (DB.now); 0 if none is under way
+	longest atomic.Int64 // of those that are over
 }
 
 type delayed[V any] struct {
@@ -189,6 +193,7 @@ func (l *lane[V]) take() (wait int64, done bool) {
 			sort = len(l.ready) > l.db.opt.MaxBatch
 			l.queue, l.spare = l.spare[:0], nil
 			l.hold(l.since)
+			l.began.CompareAndSwap(0, now)
 			l.since, l.kicked, l.waiting = 0, false, 0
 			l.turn = 3 - l.turn
 		} else {
@@ -244,6 +249,9 @@ func (l *lane[V]) settled() {
 	}
 	if len(l.ready) > 0 {
 		return // an upper bound will do
+	}
+	if began := l.began.Swap(0); began != 0 {
+		l.longest.Store(max(l.longest.Load(), l.db.now()-began))
 	}
 	var oldest int64
 	for _, r := range l.retry {

@@ -70,6 +70,18 @@ func (db *DB[V]) Health() Health {
 	return h
 }
 
+// longestFlush returns how long the longest flush took, those under way counted with their age.
+func (db *DB[V]) longestFlush(now int64) time.Duration {
+	var longest int64
+	for _, l := range db.lanes {
+		longest = max(longest, l.longest.Load())
+		if began := l.began.Load(); began != 0 {
+			longest = max(longest, now-began)
+		}
+	}
+	return time.Duration(longest)
+}
+
 // lag returns the age of the oldest change that is not stored.
 func (db *DB[V]) lag(now int64) time.Duration {
 	var lag int64

@@ -13,6 +13,12 @@ type Stats struct {
 	Buffered int64         // bytes of what is not stored
 	Lag      time.Duration // age of the oldest change that is not stored
 
+	// LongestFlush is how long it took at most, since Open, to store what a lane had to write at a time, in however many
+	// calls of the store. With a store that was always well, Lag was never above
+	//
+	//	max(Options.MaxDelay, LongestFlush) + LongestFlush
+	LongestFlush time.Duration
+
 	// Counters.
 	Changes   int64 // commits (a Put, a Delete, an Update …) that are stored now
 	Puts      int64 // entries written to the store
@@ -64,8 +70,9 @@ type counters struct {
 // Stats returns the present numbers. It does no I/O.
 func (db *DB[V]) Stats() Stats {
 	c := &db.count
+	now := db.now()
 	return Stats{
-		Resident: db.sessions.size(), Buffered: db.budget.used.Load(), Lag: db.lag(db.now()),
+		Resident: db.sessions.size(), Buffered: db.budget.used.Load(), Lag: db.lag(now), LongestFlush: db.longestFlush(now),
 		Changes: c.changes.Load(), Puts: c.puts.Load(), Deletes: c.deletes.Load(), Bytes: c.bytes.Load(),
 		Sessions: c.stored.Load(), Flushes: c.flushes.Load(), Retries: c.retries.Load(),
 		Adopted: c.adopted.Load(), Created: c.created.Load(), Reloaded: c.reloaded.Load(), Loads: c.loads.Load(),

@@ -418,3 +418,36 @@ func TestBackoff(t *testing.T) {
 		closeDB(t, db)
 	})
 }
+
+// A flush is all that is taken together: the lag keeps the bound that it gives, over many calls of a store that is fast enough,
+// and of one that is not.
+func TestLagBoundIsMeasured(t *testing.T) {
+	for _, sessions := range []int{40, 100} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx := t.Context()
+			st := &tap{Store: memory.New()}
+			st.apply = func(ctx context.Context, cs []store.Change) ([]store.Result, error) {
+				time.Sleep(20 * time.Millisecond)
+				return st.Store.Apply(ctx, cs)
+			}
+			o := brisk("a")
+			o.MaxDelay, o.MaxBatch, o.Flushers = 100*time.Millisecond, 10, 1
+			db := openInts(t, st, o)
+			defer db.Close(ctx)
+			var most time.Duration
+			for i := range 1000 {
+				check(t, db.Put(ctx, fmt.Sprint(i%sessions), i))
+				time.Sleep(time.Millisecond)
+				s := db.Stats()
+				most = max(most, s.Lag)
+				if s.Lag > max(o.MaxDelay, s.LongestFlush)+s.LongestFlush {
+					t.Fatalf("the lag is %v, MaxDelay %v, the longest flush %v", s.Lag, o.MaxDelay, s.LongestFlush)
+				}
+			}
+			check(t, db.Flush(ctx))
+			if s := db.Stats(); most <= o.MaxDelay || s.LongestFlush != time.Duration(sessions)*2*time.Millisecond {
+				t.Errorf("the lag was at most %v, the longest flush %v: nothing was tested", most, s.LongestFlush)
+			}
+		})
+	}
+}

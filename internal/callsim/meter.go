@@ -2,50 +2,28 @@ package callsim
 
 import (
 	"context"
-	"sync"
-	"time"
+	"sync/atomic"
 
 	"github.com/seed-6f1f505d/kvstore/store"
 )
 
-// meter is a store that measures how long Apply takes: the "one flush" in the bound
-// of the lag. Those that are still under way count with their age, because a node is killed
-// in the midst of one.
+// meter is a store that counts the calls of Apply that are under way: a node is killed in the midst of one.
 type meter struct {
 	store.Store
-
-	mu      sync.Mutex
-	longest time.Duration
-	running map[uint64]time.Time
-	last    uint64
+	running atomic.Int64
 }
 
 // Apply implements store.Store.
 func (m *meter) Apply(ctx context.Context, changes []store.Change) ([]store.Result, error) {
-	start := time.Now()
-	m.mu.Lock()
-	if m.running == nil {
-		m.running = map[uint64]time.Time{}
-	}
-	m.last++
-	me := m.last
-	m.running[me] = start
-	m.mu.Unlock()
-	rs, err := m.Store.Apply(ctx, changes)
-	m.mu.Lock()
-	delete(m.running, me)
-	m.longest = max(m.longest, time.Since(start))
-	m.mu.Unlock()
-	return rs, err
+	m.running.Add(1)
+	defer m.running.Add(-1)
+	return m.Store.Apply(ctx, changes)
 }
 
-// read returns the longest Apply so far, and how many are under way.
-func (m *meter) read() (longest time.Duration, running int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	longest = m.longest
-	for _, start := range m.running {
-		longest = max(longest, time.Since(start))
+// Writers implements store.Writers, if the store does.
+func (m *meter) Writers() int {
+	if w, ok := m.Store.(store.Writers); ok {
+		return w.Writers()
 	}
-	return longest, len(m.running)
+	return 4
 }

@@ -61,7 +61,7 @@ type Report struct {
 // two is a warning. But a change that no flush takes up in time grows older than any
 // hiccup, and that is what the limit catches.
 func Bound(maxDelay time.Duration, longestFlushMS float64) (bound, limit float64) {
-	bound = millis(maxDelay) + longestFlushMS
+	bound = max(millis(maxDelay), longestFlushMS) + longestFlushMS
 	return bound, max(5*bound, 1000)
 }
 
