@@ -64,7 +64,7 @@ type lane[V any] struct {
 
 	held atomic.Int64 // age of what was taken from the queue and is not stored; 0 if nothing
 
-	// A flush is all that was taken together, in however many calls. With a healthy store lag ≤ max(MaxDelay, longest) + longest.
+	// A flush is all that was taken together, in however many calls. With a healthy store lag ≤ MaxDelay + 2·longest.
 	began   atomic.Int64 // when it was taken (DB.now); 0 if none is under way
 	longest atomic.Int64 // of those that are over
 }
@@ -165,6 +165,7 @@ func (l *lane[V]) run(ctx context.Context) {
 		}
 		if wait == 0 {
 			l.idle.Store(false)
+			l.began.CompareAndSwap(0, l.db.now())
 			l.flush(ctx)
 			continue
 		}
@@ -193,7 +194,6 @@ func (l *lane[V]) take() (wait int64, done bool) {
 			sort = len(l.ready) > l.db.opt.MaxBatch
 			l.queue, l.spare = l.spare[:0], nil
 			l.hold(l.since)
-			l.began.CompareAndSwap(0, now)
 			l.since, l.kicked, l.waiting = 0, false, 0
 			l.turn = 3 - l.turn
 		} else {

@@ -14,9 +14,8 @@ type Stats struct {
 	Lag      time.Duration // age of the oldest change that is not stored
 
 	// LongestFlush is how long it took at most, since Open, to store what a lane had to write at a time, in however many
-	// calls of the store. With a store that was always well, Lag was never above
-	//
-	//	max(Options.MaxDelay, LongestFlush) + LongestFlush
+	// calls of the store. With a store that was always well, Lag was never above Options.MaxDelay + LongestFlush, or, where a
+	// change was ripe while another flush was under way, MaxDelay + 2·LongestFlush.
 	LongestFlush time.Duration
 
 	// Counters.
