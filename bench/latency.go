@@ -18,10 +18,24 @@ func latencyRows(*config) []spec {
 	return []spec{
 		{"put-p999/flushing", "99.9th percentile of DB.Put while flushing flat out into bbolt; bare: the same, no flush", "×", "≤", 3},
 		{"put-p50/flushing", "median of the same Puts", "×", "", 0},
+		{"put-p999/flushing/nosync", "likewise, without fsync: what of it is the library's, and not that of a disk that interrupts the processors", "×", "", 0},
+		{"put-p50/flushing/nosync", "median of the same Puts", "×", "", 0},
 	}
 }
 
 func runLatency(r *runner) error {
+	for _, mode := range []string{"flushing", "flushing/nosync"} {
+		if !r.wants("put-p999/"+mode) && !r.wants("put-p50/"+mode) {
+			continue
+		}
+		if err := latency(r, mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func latency(r *runner, mode string) error {
 	n := r.pick(min(200_000, r.sessions), 2000)
 	seq := r.draw("uniform", r.pick(1_000_000, 50_000), n)
 	ids := makeIDs(n)
@@ -34,7 +48,7 @@ func runLatency(r *runner) error {
 	// Two DBs with the same sessions: in one what is dirty stays so, in the other it is flushed at once.
 	var side [2]*db
 	for i, delay := range []time.Duration{time.Hour, time.Millisecond} {
-		st, err := bolt.Open(file(dir, fmt.Sprint(i)), nil)
+		st, err := bolt.Open(file(dir, fmt.Sprint(i)), &bolt.Options{NoSync: mode != "flushing"})
 		if err != nil {
 			return err
 		}
@@ -61,7 +75,7 @@ func runLatency(r *runner) error {
 	var p999, p50 []pair
 	before := flushing.Stats()
 	var busy time.Duration
-	_, err = r.alternate("put-p999/flushing", func(int) error { return flushing.Flush(context.Background()) },
+	_, err = r.alternate("put-p999/"+mode, func(int) error { return flushing.Flush(context.Background()) },
 		func() (float64, error) {
 			start := time.Now()
 			h, err := timePuts(flushing, seq, length)
@@ -83,8 +97,8 @@ func runLatency(r *runner) error {
 		return fmt.Errorf("put-p999: nothing was flushed meanwhile")
 	}
 	note := fmt.Sprintf("%.0f sessions/s were flushed; %s of the clock deducted", float64(s.Sessions)/busy.Seconds(), duration(clock))
-	r.reportPairs("put-p999/flushing", p999[1:], note)
-	r.reportPairs("put-p50/flushing", p50[1:], note)
+	r.reportPairs("put-p999/"+mode, p999[1:], note)
+	r.reportPairs("put-p50/"+mode, p50[1:], note)
 	for _, d := range side {
 		if err := closeDB(d); err != nil {
 			return err
