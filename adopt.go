@@ -287,7 +287,8 @@ func unread(err error) (keys []string) {
 // rehydrate makes a resident session of what the store returned. Of the keys asked
 // for, those that are neither in entries nor unread are known not to exist.
 func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread []string, empty bool, gen uint32) *session[V] {
-	s := &session[V]{id: h.Session, hash: db.sessions.hash(h.Session), epoch: h.Epoch, complete: empty}
+	s := newSession[V](h.Session, db.sessions.hash(h.Session), h.Epoch)
+	s.complete = empty
 	s.verified.Store(gen)
 	if len(h.Aliases) > 0 || h.Schema != 0 {
 		x := s.more()
@@ -338,7 +339,8 @@ func (db *DB[V]) decode(e *store.Entry) (*cell[V], error) {
 // never higher than by one above what the store has: so whoever else makes the session, and deletes it, uses that
 // number up, and an attempt of ours that arrives later brings nothing back.
 func (db *DB[V]) vacancy(id string) *session[V] {
-	s := &session[V]{id: id, hash: db.sessions.hash(id), epoch: 1, complete: true, creating: true, deleted: true}
+	s := newSession[V](id, db.sessions.hash(id), 1)
+	s.complete, s.creating, s.deleted = true, true, true
 	s.main.cell.Store(db.absent)
 	s.verified.Store(db.lease.gen.Load())
 	return s

@@ -6,21 +6,21 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 )
 
 // index finds the resident sessions by their IDs. It is the map of the DB, and what every operation begins
 // with: a lookup takes no lock, allocates nothing, and waits for nobody.
 //
-// It is open addressing in groups of a cache line, each with a word of tags that rules nearly all wrong
-// slots out before a session is touched (Kulukundis, "Designing a Fast, Efficient, Cache-friendly Hash
-// Table", CppCon 2017; here with seven slots, and the tags in a word that is read at once). What it holds is the session itself, whose ID
-// is the key. So the way to a value is group → session → cell, one step shorter than through a
-// general map, whose entries hold key and pointer; the garbage collector has an object
-// less for each session, and 12 to 24 bytes are all that the index adds to one.
+// It is open addressing in groups of a cache line, each with a word of tags that rules nearly all wrong slots out
+// before a session is touched (Kulukundis, "Designing a Fast, Efficient, Cache-friendly Hash Table", CppCon 2017; here
+// with seven slots, and the tags in a word that is read at once). What it holds is the front of the session, with the
+// ID, which is the key, and the main entry. So the way to a value is group → front → cell, one step shorter than
+// through a general map, whose entries hold key and pointer; and 12 to 24 bytes are all that the index adds to a
+// session.
 //
-// Writers of a shard take turns; they come when sessions arrive and leave. A slot is never reused for what it moves,
-// since nothing moves: a shard that is too full is built anew, and readers
-// of the old table see the index as it was when they began.
+// Writers of a shard take turns; they come when sessions arrive and leave. Nothing ever moves within a table: a shard
+// that is too full is built anew, and readers of the old table see the index as it was when they began.
 //
 // Hashes are seeded anew in every process: IDs come from the network, and nobody is to choose ones that collide.
 type index[V any] struct {
@@ -39,16 +39,34 @@ type shard[V any] struct {
 	table atomic.Pointer[table[V]] // nil: empty
 	n     atomic.Int64             // sessions in it; written under mu
 	mu    sync.Mutex               // of writers
-	_     [40]byte                 // a cache line each
+
+	spilled int      // groups of the table that are marked so; under mu
+	_       [32]byte // a cache line each
 }
 
-// table is a generation of a shard.
+// table is a generation of a shard: a head, in whose tags stands the mask, and behind it, in the same piece of memory,
+// mask + 1 groups, a power of two.
+//
+// It is one object for the garbage collector's sake: so a scan of the shards finds all tables at once, and all that
+// they lead to before it goes on from there. (With one small object in between, it went from each table to its few
+// sessions on each page of memory, and then to the next table and the same pages again: three times as long; see bench,
+// gc/put.)
 //
 // Invariant: a session is in the first group, from that of its hash on, that had room when it came; all groups before
 // are marked as spilled. Marks stay when sessions go: a table with too many is built anew.
-type table[V any] struct {
-	groups  []group[V] // a power of two of them
-	spilled int        // groups that are marked so; under the shard's mu
+type table[V any] struct{ head group[V] }
+
+func newTable[V any](groups int) *table[V] {
+	mem := make([]group[V], groups+1)
+	mem[0].tags.Store(uint64(groups - 1))
+	return (*table[V])(unsafe.Pointer(&mem[0]))
+}
+
+func (t *table[V]) mask() uint32 { return uint32(t.head.tags.Load()) }
+
+// group returns the i-th group; i ≤ mask.
+func (t *table[V]) group(i uint32) *group[V] {
+	return (*group[V])(unsafe.Add(unsafe.Pointer(t), uintptr(i+1)*unsafe.Sizeof(t.head)))
 }
 
 const (
@@ -63,7 +81,7 @@ const (
 // have read the tags before: what it finds in the slot decides.
 type group[V any] struct {
 	tags  atomic.Uint64
-	slots [groupSlots]atomic.Pointer[session[V]]
+	slots [groupSlots]atomic.Pointer[front[V]]
 }
 
 // hash returns the hash of an ID: the shard in the highest bits, the tag in the next, the group in the lowest ones.
@@ -82,27 +100,33 @@ func matches(tags, tag uint64) uint64 {
 
 func slotOf(match uint64) int { return bits.TrailingZeros64(match) >> 3 }
 
-// load returns the session of that ID; nil if there is none.
-func (x *index[V]) load(id string) *session[V] {
+// front returns the front of the session of that ID; nil if there is none.
+func (x *index[V]) front(id string) *front[V] {
 	hash := x.hash(id)
-	return x.find(hash, id)
-}
-
-func (x *index[V]) find(hash uint32, id string) *session[V] {
 	return x.shard(hash).table.Load().find(hash, id)
 }
 
-func (t *table[V]) find(hash uint32, id string) *session[V] {
+// load returns the session of that ID; nil if there is none.
+func (x *index[V]) load(id string) *session[V] { return x.front(id).whole() }
+
+func (f *front[V]) whole() *session[V] {
+	if f == nil {
+		return nil
+	}
+	return f.session
+}
+
+func (t *table[V]) find(hash uint32, id string) *front[V] {
 	if t == nil {
 		return nil
 	}
-	mask := uint32(len(t.groups) - 1)
-	for i := range uint32(len(t.groups)) {
-		g := &t.groups[(hash+i)&mask]
+	mask := t.mask()
+	for i := range mask + 1 {
+		g := t.group((hash + i) & mask)
 		tags := g.tags.Load()
 		for m := matches(tags, tagOf(hash)); m != 0; m &= m - 1 {
-			if s := g.slots[slotOf(m)].Load(); s != nil && s.id == id {
-				return s
+			if f := g.slots[slotOf(m)].Load(); f != nil && f.id == id {
+				return f
 			}
 		}
 		if tags&spill == 0 {
@@ -119,15 +143,15 @@ func (x *index[V]) insert(s *session[V]) *session[V] {
 	defer sh.mu.Unlock()
 	t := sh.table.Load()
 	if was := t.find(s.hash, s.id); was != nil {
-		return was
+		return was.session
 	}
 	n := int(sh.n.Load()) + 1
-	if t == nil || n > t.room() || t.spilled > len(t.groups)/2 {
-		t = t.rebuilt(n)
-		t.add(s)
+	if t == nil || n > t.room() || sh.spilled > int(t.mask())/2 {
+		t, sh.spilled = t.rebuilt(n)
+		sh.spilled += t.add(s)
 		sh.table.Store(t)
 	} else {
-		t.add(s)
+		sh.spilled += t.add(s)
 	}
 	sh.n.Store(int64(n))
 	return s
@@ -147,59 +171,61 @@ func (x *index[V]) remove(s *session[V]) {
 	switch {
 	case n == 0:
 		sh.table.Store(nil)
+		sh.spilled = 0
 	case n < t.room()/8:
-		sh.table.Store(t.rebuilt(n))
+		t, sh.spilled = t.rebuilt(n)
+		sh.table.Store(t)
 	}
 }
 
 // room returns how many sessions a table holds before it is built anew, larger: three quarters of its slots.
-func (t *table[V]) room() int { return len(t.groups) * groupSlots * 3 / 4 }
+func (t *table[V]) room() int { return int(t.mask()+1) * groupSlots * 3 / 4 }
 
-// rebuilt returns a new table with the sessions of t and room for n.
-func (t *table[V]) rebuilt(n int) *table[V] {
+// rebuilt returns a new table with the sessions of t and room for n, and how many groups of it have spilled.
+func (t *table[V]) rebuilt(n int) (next *table[V], spilled int) {
 	groups := 1
 	if t != nil {
 		// Not just for n: what has been built anew is not to be again soon.
 		for ; groups*groupSlots < 2*n; groups *= 2 {
 		}
 	}
-	next := &table[V]{groups: make([]group[V], groups)}
-	if t == nil {
-		return next
+	next = newTable[V](groups)
+	if t != nil {
+		for s := range t.all {
+			spilled += next.add(s)
+		}
 	}
-	for s := range t.all {
-		next.add(s)
-	}
-	return next
+	return next, spilled
 }
 
-// add puts a session in that is not there. It has room. Caller holds mu, or has t for itself.
-func (t *table[V]) add(s *session[V]) {
-	mask := uint32(len(t.groups) - 1)
+// add puts a session in that is not there, and returns how many groups it has marked as spilled. There is room. Caller
+// holds mu, or has t for itself.
+func (t *table[V]) add(s *session[V]) (spilled int) {
+	mask := t.mask()
 	for i := s.hash & mask; ; i = (i + 1) & mask {
-		g := &t.groups[i]
+		g := t.group(i)
 		tags := g.tags.Load()
 		if free := ^tags & highBits; free != 0 {
 			slot := slotOf(free)
-			g.slots[slot].Store(s)
+			g.slots[slot].Store(s.front)
 			g.tags.Store(tags | tagOf(s.hash)<<(8*slot))
-			return
+			return spilled
 		}
 		if tags&spill == 0 {
 			g.tags.Store(tags | spill)
-			t.spilled++
+			spilled++
 		}
 	}
 }
 
 // remove takes s out; it reports whether it was there. Caller holds mu.
 func (t *table[V]) remove(s *session[V]) bool {
-	mask := uint32(len(t.groups) - 1)
-	for i := range uint32(len(t.groups)) {
-		g := &t.groups[(s.hash+i)&mask]
+	mask := t.mask()
+	for i := range mask + 1 {
+		g := t.group((s.hash + i) & mask)
 		tags := g.tags.Load()
 		for m := matches(tags, tagOf(s.hash)); m != 0; m &= m - 1 {
-			if slot := slotOf(m); g.slots[slot].Load() == s {
+			if slot := slotOf(m); g.slots[slot].Load() == s.front {
 				g.tags.Store(tags &^ (0xff << (8 * slot)))
 				g.slots[slot].Store(nil)
 				return true
@@ -217,10 +243,10 @@ func (t *table[V]) all(yield func(*session[V]) bool) {
 	if t == nil {
 		return
 	}
-	for i := range t.groups {
-		g := &t.groups[i]
+	for i := range t.mask() + 1 {
+		g := t.group(i)
 		for j := range g.slots {
-			if s := g.slots[j].Load(); s != nil && !yield(s) {
+			if f := g.slots[j].Load(); f != nil && !yield(f.session) {
 				return
 			}
 		}
@@ -255,6 +281,7 @@ func (x *index[V]) clear() {
 		sh.mu.Lock()
 		sh.table.Store(nil)
 		sh.n.Store(0)
+		sh.spilled = 0
 		sh.mu.Unlock()
 	}
 }

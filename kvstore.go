@@ -163,8 +163,8 @@ func (db *DB[V]) stripe(id string) *stripe[V] {
 //   - ErrNotFound: it does, and there is no main entry, or the session was deleted here or has expired.
 //   - ErrSuspended, ErrClosed, or an error of the store, if it had to be asked.
 func (db *DB[V]) Get(ctx context.Context, id string) (V, error) {
-	if s := db.sessions.load(id); s != nil && !db.slow.Load() {
-		if v, ok := db.glance(s); ok {
+	if f := db.sessions.front(id); f != nil && !db.slow.Load() {
+		if v, ok := db.glance(f); ok {
 			return v, nil
 		}
 	}
@@ -172,13 +172,13 @@ func (db *DB[V]) Get(ctx context.Context, id string) (V, error) {
 }
 
 // glance returns the main entry if nothing needs to be looked at but itself.
-func (db *DB[V]) glance(s *session[V]) (v V, ok bool) {
-	c := s.main.cell.Load()
-	if c == nil || c == db.absent || c.expires != 0 || s.expires.Load() != 0 {
+func (db *DB[V]) glance(f *front[V]) (v V, ok bool) {
+	c := f.main.cell.Load()
+	if c == nil || c == db.absent || c.expires != 0 || f.expires.Load() != 0 {
 		return v, false
 	}
-	if db.sieve != nil && !s.visited.Load() {
-		s.visited.Store(true)
+	if db.sieve != nil && !f.session.visited.Load() {
+		f.session.visited.Store(true)
 	}
 	return c.val, true
 }

@@ -31,16 +31,27 @@ type entry[V any] struct {
 	stored bool  // the store may have this key
 }
 
-// session is a session in memory. What a read touches comes first, in one cache line; what few sessions
-// need is in extra: a session of one entry takes 128 bytes.
+// front is what a read touches of a session: the index holds it, and all of it is in one cache line.
+//
+// It is an object of its own for the garbage collector's sake. The index is in the order of hashes, so from there the
+// collector goes to and fro in memory. It is faster if it does so among small objects, and finds what they lead to in
+// the order in which that was allocated: with five million sessions, 1.5 times the marking of a map's entries, and 2.5
+// times if the index leads to whole sessions (see bench, gc/put).
+type front[V any] struct {
+	id      string
+	main    entry[V]     // the entry of the empty key
+	expires atomic.Int64 // of the session: store.Time; written under its mu
+	session *session[V]
+}
+
+// session is a session in memory. What few sessions need is in extra: a session of one entry takes
+// 96 bytes, and 48 for its front.
 //
 // Locks, in the order in which they are taken: stripe.mu, session.mu, lane.mu. The sieve's, the
 // expirer's and the notifier's are last, and nothing is taken under them. None is held
 // across a call to the store, a channel, a codec or a function of the application.
 type session[V any] struct {
-	id      string
-	main    entry[V]     // the entry of the empty key
-	expires atomic.Int64 // store.Time; written under mu
+	*front[V]
 
 	mu    sync.Mutex
 	epoch uint64
@@ -106,6 +117,13 @@ type extra[V any] struct {
 type keyed[V any] struct {
 	key string
 	*entry[V]
+}
+
+// newSession returns a session that is in no index yet.
+func newSession[V any](id string, hash uint32, epoch uint64) *session[V] {
+	s := &session[V]{front: &front[V]{id: id}, hash: hash, epoch: epoch}
+	s.front.session = s
+	return s
 }
 
 func (s *session[V]) more() *extra[V] {

@@ -84,7 +84,7 @@ func (h *Session[V]) Get(ctx context.Context, key string) (v V, err error) {
 	on := h.cur.Load()
 	if key == "" && !h.db.slow.Load() {
 		// If its life is not over now, it was not when the value was looked at.
-		if v, ok := h.db.glance(on.s); ok && on.s.life() == on.life {
+		if v, ok := h.db.glance(on.s.front); ok && on.s.life() == on.life {
 			return v, nil
 		}
 	}
