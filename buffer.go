@@ -209,8 +209,7 @@ func (l *lane[V]) take() (wait int64, done bool) {
 	l.mu.Unlock()
 
 	if sort {
-		// Several batches: let each be of neighbours. A store that keeps an order writes fewer pages so.
-		slices.SortFunc(l.ready, func(a, b *session[V]) int { return strings.Compare(a.id, b.id) })
+		l.sort()
 	}
 	kept := l.retry[:0]
 	for _, r := range l.retry {
@@ -228,6 +227,23 @@ func (l *lane[V]) take() (wait int64, done bool) {
 		wait = max(l.pause-now, 0)
 	}
 	return wait, done
+}
+
+// sort has each of several batches be of neighbours: a store that keeps an order writes fewer pages so. It compares copies of the
+// IDs' headers, as otherwise each comparison would fetch two sessions.
+func (l *lane[V]) sort() {
+	type named struct {
+		id string
+		s  *session[V]
+	}
+	all := make([]named, len(l.ready))
+	for i, s := range l.ready {
+		all[i] = named{s.id, s}
+	}
+	slices.SortFunc(all, func(a, b named) int { return strings.Compare(a.id, b.id) })
+	for i := range all {
+		l.ready[i] = all[i].s
+	}
 }
 
 // hold notes that a change of age since is in the goroutine's hands.
