@@ -3,6 +3,9 @@ package kvstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -216,4 +219,68 @@ func TestAdoptOrCreateOfTheDeleted(t *testing.T) {
 			t.Errorf("AdoptOrCreate made a new session, which is stored when it returns; the store has the old one: %v", m)
 		}
 	})
+}
+
+// A node that creates a session which it had before begins another tenure. It once took up the epoch that it
+// had given up: a Create of a session that it had released, and that was in the store, wiped it.
+func TestCreateAgain(t *testing.T) {
+	ends := map[string]func(ctx context.Context, db *kvstore.DB[string]) error{
+		"release": func(ctx context.Context, db *kvstore.DB[string]) error { return db.Release(ctx, "s") },
+		"delete": func(ctx context.Context, db *kvstore.DB[string]) error {
+			return errors.Join(db.Delete(ctx, "s"), db.Flush(ctx))
+		},
+	}
+	for name, end := range ends {
+		for _, resident := range []int{0, 1} {
+			for _, before := range []int{1, 5} { // flushes of the former life
+				t.Run(fmt.Sprint(name, "/resident=", resident, "/before=", before), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { createAgain(t, end, name == "release", resident, before) })
+				})
+			}
+		}
+	}
+}
+
+func createAgain(t *testing.T, end func(context.Context, *kvstore.DB[string]) error, released bool, resident, before int) {
+	ctx, st := t.Context(), memory.New()
+	open := func() *kvstore.DB[string] {
+		db, err := kvstore.Open[string](ctx, st, kvstore.Options{MaxResident: resident})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return db
+	}
+	db := open()
+	defer db.Close(ctx)
+	fill := func(key string, n int) error {
+		s, err := db.Create(ctx, "s")
+		for i := 0; i < n && err == nil; i++ {
+			err = errors.Join(s.Put(ctx, key, "v"), s.Sync(ctx))
+		}
+		return err
+	}
+	if err := errors.Join(fill("old", before), end(ctx, db)); err != nil {
+		t.Fatal(err)
+	}
+	want := "new"
+	if err := fill("new", 2); released {
+		if want = "old"; !errors.Is(err, kvstore.ErrFenced) {
+			t.Errorf("the creation of a session that exists gives %v, want a fence", err)
+		}
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	other := open()
+	defer other.Close(ctx)
+	s, err := other.Steal(ctx, "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.All(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := slices.Collect(maps.Keys(maps.Collect(all))); !slices.Equal(got, []string{want}) {
+		t.Errorf("the store has the entries %q of the session, want %q", got, want)
+	}
 }

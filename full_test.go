@@ -2,6 +2,7 @@ package kvstore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"testing"
@@ -145,4 +146,61 @@ func TestDeletedKeysAreForgotten(t *testing.T) {
 		t.Errorf("%d keys came and went in an adopted session: the heap has grown by %d MiB for good", n, grown>>20)
 	}
 	runtime.KeepAlive(s)
+}
+
+// A full buffer does what Options.Overflow says, and nothing that was refused is there.
+func TestFullBuffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		mem := memory.New()
+		j := newJournal(mem)
+		db := openInts(t, j, kvstore.Options{MaxBuffer: 4 << 10, Overflow: kvstore.Reject})
+		s, err := db.AdoptOrCreate(ctx, "s")
+		check(t, err)
+		j.set(func(j *journal) { j.down = errDown })
+		n := 0
+		for ; ; n++ {
+			if err = s.Put(ctx, fmt.Sprint(n), n); err != nil {
+				break
+			}
+		}
+		want(t, err, kvstore.ErrFull)
+		if _, err := s.Get(ctx, fmt.Sprint(n)); !errors.Is(err, kvstore.ErrNotFound) || n < 10 {
+			t.Errorf("after %d: %v", n, err)
+		}
+		synctest.Wait()               // the flush that the refusal has asked for is over: what it held is dirty again
+		check(t, s.Put(ctx, "1", -1)) // what is dirty already needs no more room
+		j.set(func(j *journal) { j.down = nil })
+		check(t, s.Sync(ctx))
+		check(t, s.Put(ctx, fmt.Sprint(n), n))
+		closeDB(t, db)
+		if _, got := ints(t, mem, "s"); len(got) != n+1 || got["1"] != -1 {
+			t.Errorf("stored: %d of %d", len(got), n+1)
+		}
+
+		// Block: until the context is over, or there is room.
+		db = openInts(t, j, kvstore.Options{MaxBuffer: 4 << 10})
+		s, err = db.AdoptOrCreate(ctx, "blocked")
+		check(t, err)
+		j.set(func(j *journal) { j.down = errDown })
+		limit, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		start := time.Now()
+		for n = 0; err == nil; n++ {
+			err = s.Put(limit, fmt.Sprint(n), n)
+		}
+		want(t, err, context.DeadlineExceeded)
+		if d := time.Since(start); d != 10*time.Second {
+			t.Errorf("it waited %v", d)
+		}
+		go func() {
+			time.Sleep(time.Minute)
+			j.set(func(j *journal) { j.down = nil })
+		}()
+		check(t, s.Put(ctx, "late", 1))
+		closeDB(t, db)
+		if _, got := ints(t, mem, "blocked"); got["late"] != 1 || len(got) != n {
+			t.Errorf("stored: %d", len(got))
+		}
+	})
 }
