@@ -482,14 +482,21 @@ func (db *DB[V]) flightCharge(f *flight[V]) (n int64) {
 // discard settles a flight whose session left memory meanwhile.
 func (db *DB[V]) discard(f *flight[V], r store.Result, why error) {
 	db.budget.release(db.flightCharge(f))
-	if r.Outcome == store.Applied || r.Outcome == store.Already || f.void {
+	if f.void {
 		return
 	}
-	s := f.s
-	l := Lost{Session: s.id, Epoch: f.change.Epoch, Cause: why, Deleted: f.change.Delete, head: f.head}
+	s, stored := f.s, r.Outcome == store.Applied || r.Outcome == store.Already
+	l := Lost{Session: s.id, Epoch: f.change.Epoch, Cause: why}
+	if !stored {
+		l.Deleted, l.head = f.change.Delete, f.head
+	}
 	s.mu.Lock()
 	for i := range f.items {
-		if it := &f.items[i]; !it.e.dirty && f.life == s.life() {
+		it := &f.items[i]
+		if stored && it.err == nil {
+			continue
+		}
+		if !it.e.dirty && f.life == s.life() {
 			l.Entries = append(l.Entries, db.lostEntry(it.key, it.cell))
 		}
 	}

@@ -140,6 +140,44 @@ func TestCloseReportsTheFenced(t *testing.T) {
 	})
 }
 
+// A value that cannot be encoded is handed over also if its session was fenced before the flush, which left it out, was
+// answered.
+func TestFencedBesideTheUnencodable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		mem := memory.New()
+		var l losses
+		line := &tap{Store: mem}
+		line.apply = func(ctx context.Context, cs []store.Change) ([]store.Result, error) {
+			rs, err := mem.Apply(ctx, cs)
+			time.Sleep(time.Second) // the answer takes its time
+			return rs, err
+		}
+		a := openInts(t, line, kvstore.Options{Node: "a", Codec: slowCodec{}, Hooks: kvstore.Hooks{Lost: l.hook}})
+		b := openInts(t, mem, kvstore.Options{Node: "b"})
+		s, err := a.AdoptOrCreate(ctx, "s")
+		check(t, err)
+		check(t, s.Put(ctx, "good", 1))
+		check(t, s.Put(ctx, "bad", 666))
+		time.Sleep(500 * time.Millisecond)
+		_, err = b.Steal(ctx, "s")
+		check(t, err)
+		_, err = s.All(ctx) // finds it fenced, or not: the entries are all here
+		want(t, err, nil, kvstore.ErrFenced)
+		_, err = a.Steal(ctx, "s")
+		check(t, err)
+		time.Sleep(time.Minute)
+		if n, m := l.count("s", "bad"), l.count("s", "good"); n != 1 || m != 0 {
+			t.Errorf("what cannot be encoded was reported lost %d times, and what is stored %d times", n, m)
+		}
+		check(t, b.Close(ctx))
+		a.Close(ctx)
+		if n := a.Stats().Buffered; n != 0 {
+			t.Errorf("%d bytes of the buffer are held", n)
+		}
+	})
+}
+
 // A session that is gone is not waited for, though its next attempt was to come much later.
 func TestNobodyWaitsForTheFenced(t *testing.T) {
 	for _, what := range []string{"flush", "close"} {

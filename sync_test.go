@@ -108,6 +108,7 @@ func TestSyncTakesOnlyWhatItWaitsFor(t *testing.T) {
 			wg.Go(func() { check(t, s.Sync(ctx)) })
 		}
 		wg.Wait()
+		time.Sleep(time.Second) // less than MaxDelay
 		if lag := db.Health().Lag; lag != 0 {
 			t.Errorf("all is stored, and the lag is %v", lag)
 		}
@@ -129,6 +130,35 @@ func TestSyncTakesOnlyWhatItWaitsFor(t *testing.T) {
 		if got := st.taken(); len(got) > 6 { // the first batch had no answer, the next ones are its parts: 1, 1, 2, 4 …
 			t.Errorf("ten Syncs took the calls %v", got)
 		}
+		check(t, db.Close(ctx))
+	})
+}
+
+// What a Sync has in flight has its age, and a Flush waits for it, though nothing else is queued.
+func TestSyncInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		mem := memory.New()
+		st := &tap{Store: mem}
+		st.apply = func(ctx context.Context, cs []store.Change) ([]store.Result, error) {
+			time.Sleep(time.Second)
+			return mem.Apply(ctx, cs)
+		}
+		o := brisk("a")
+		o.Flushers, o.MaxDelay, o.StoreTimeout = 1, time.Hour, time.Minute
+		db := openInts(t, st, o)
+		ss := dirtySessions(t, db, 1)
+		var wg sync.WaitGroup
+		wg.Go(func() { check(t, ss[0].Sync(ctx)) })
+		time.Sleep(500 * time.Millisecond)
+		if lag := db.Health().Lag; lag != 500*time.Millisecond {
+			t.Errorf("a change made half a second ago is in flight, and the lag is %v", lag)
+		}
+		check(t, db.Flush(ctx))
+		if _, m := ints(t, mem, "s0"); len(m) != 1 {
+			t.Errorf("after Flush the store has %v", m)
+		}
+		wg.Wait()
 		check(t, db.Close(ctx))
 	})
 }
