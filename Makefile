@@ -2,6 +2,7 @@
 # make lint    gofmt, go vet, staticcheck, go mod tidy -diff, over all modules
 # make bench   the table of ratios; make bench-json for programs
 # make fuzz    every fuzz target, FUZZTIME each
+# make mutants breaks the code on purpose, in one place after the other, and shows which test notices
 # make crash   the kill -9 test of the embedded store, many rounds
 
 # Every directory with a go.mod is a module, and is tested.
@@ -11,7 +12,7 @@ FUZZTIME ?= 30s
 ROUNDS   ?= 2000
 TESTFLAGS ?= -race -timeout 12m
 
-.PHONY: test lint bench bench-json fuzz crash modules
+.PHONY: test lint bench bench-json fuzz mutants crash modules
 
 test: lint
 	@set -e; for m in $(MODULES); do echo "== go test $(TESTFLAGS) ./... in $$m"; (cd $$m && go test $(TESTFLAGS) ./...); done
@@ -31,6 +32,9 @@ fuzz:
 	@set -e; for m in $(MODULES); do (cd $$m && for p in $$(go list ./...); do \
 		for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
 			echo "== $$f in $$p"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; done; done); done
+
+mutants:
+	go run ./internal/mutants
 
 crash:
 	go test ./store/bolt -run TestKilled -v -count=1 -timeout 60m -args -bolt.rounds=$(ROUNDS)

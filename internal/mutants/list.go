@@ -1,0 +1,265 @@
+package main
+
+// mutation is one way in which the code can be wrong.
+type mutation struct {
+	name string
+	file string // from the module's root
+	old  string // stands there once
+	new  string
+	by   string // a regexp of the tests that should notice, to be run before all others
+}
+
+var mutations = []mutation{
+	// The fence.
+	{"a change of any tenure is applied", "store/fence.go",
+		`h.Epoch > 0 && h.HeldBy(c.Owner, c.Epoch):`, `h.Epoch > 0:`, "TestJudgeChange|TestStealersRace|TestZombieAgainstAdopter"},
+	{"a change is fenced by its epoch only if that is older", "store/fence.go",
+		`h.HeldBy(c.Owner, c.Epoch):`, `h.Owner.Incarnation == c.Owner.Incarnation:`, "TestJudgeChange|TestCreateAgain"},
+	{"the late twin of a change is applied", "store/fence.go",
+		`c.Seq <= h.Seq`, `c.Seq == h.Seq`, "TestJudgeChange|TestFaultsFlush"},
+	{"a repeated change is fenced", "store/fence.go",
+		`return Already, h, false`, `return Fenced, h, false`, "TestJudgeChange|TestFaultsFlush"},
+	{"a change finds no header and takes it for free", "store/fence.go",
+		`c.Create && c.Epoch > h.Epoch`, `c.Epoch > h.Epoch`, "TestJudgeChange|TestContract"},
+	{"a creation replaces a session that lives", "store/fence.go",
+		`c.Epoch > h.Epoch && gone(h, ownerAlive, now):`, `c.Epoch > h.Epoch:`, "TestJudgeChange|TestContract"},
+	{"a creation may use an epoch again", "store/fence.go",
+		`c.Create && c.Epoch > h.Epoch`, `c.Create && c.Epoch >= h.Epoch`, "TestJudgeChange|TestContract"},
+	{"a change goes on in a session that was deleted", "store/fence.go",
+		`h.Deleted && !c.Delete && !c.Create || `, ``, "TestJudgeChange|TestContract"},
+	{"a creation passes for a change of what was there", "store/fence.go",
+		` || h.Seq < c.Birth`, ``, "TestCreateAgain|TestJudgeChange"},
+	{"a claim does not raise the epoch", "store/fence.go",
+		`max(r.Epoch, h.Epoch+1)}`, `max(r.Epoch, h.Epoch, 1)}`, "TestJudgeClaim|TestOneWinner"},
+	{"a claim takes a session whose owner lives", "store/fence.go",
+		`!h.Released && ownerAlive && !r.Force:`, `!h.Released && ownerAlive && !r.Force && false:`, "TestJudgeClaim|TestContract"},
+	{"what has expired is gone though its owner lives", "store/fence.go",
+		`h.Expires.Past(now) && (h.Released || !ownerAlive)`, `h.Expires.Past(now)`, "TestJudge|TestContract"},
+	{"a delete forgets the epoch", "store/memory/memory.go",
+		`	s.header = next
+`, `	s.header = next
+	if next.Deleted {
+		s.header.Epoch = 0
+	}
+`, "TestContract|TestSessionExpiry"},
+	{"bolt forgets the epoch with a delete", "store/bolt/write.go",
+		`	h.set(&p.next)
+`, `	h.set(&p.next)
+	if p.next.Deleted {
+		h.epoch = 1
+	}
+`, "TestContract|TestAgainstMemory"},
+
+	// One flush.
+	{"half of a transaction is flushed", "flush.go",
+		`for ; n < len(x.dirty) && !(s.probing && len(b.items) > first); n++ {`,
+		`for ; n < (len(x.dirty)+1)/2 && !(s.probing && len(b.items) > first); n++ {`, "TestModel|TestZombieAgainstAdopter"},
+	{"a creation does not say when it began", "flush.go",
+		`		f.change.Birth = s.x.birth
+`, ``, "TestCreateAgain"},
+	{"put and deleted in one window is written", "commit.go",
+		`if w.cell == db.absent && !e.stored {`, `if w.cell == db.absent && !e.stored && false {`, "TestPutAndDeleteInOneWindow|TestModel"},
+	{"Close forgets what was just collected", "flush.go",
+		`				db.recall(&b.flights[len(b.flights)-1])
+`, ``, "AfterClose"},
+	{"Close does not see what is being encoded", "flush.go",
+		`if taken && !l.launch() {`, `if false {`, "TestClose"},
+	{"probing takes the main entry always", "flush.go",
+		`mainWaits := s.probing &&`, `mainWaits := false && s.probing &&`, "Probing"},
+	{"two flushes have one number", "flush.go",
+		`seq := db.seq.Add(1)`, `seq := db.seq.Add(1) | 1`, "TestFaults|TestModel"},
+
+	// Its answer.
+	{"dirty is cleared unconditionally", "settle.go",
+		`newer := it.e.dirty || f.life != s.life()`, `newer := false
+		it.e.dirty = false`, "TestFaultsFlush|TestPutAgainstAcknowledgement|TestModel"},
+	{"a failed flush is merged over what is newer", "settle.go",
+		`newer := it.e.dirty || f.life != s.life()`, `newer := stored && it.e.dirty || f.life != s.life()
+		if !newer && !stored {
+			it.e.cell.Store(it.cell)
+		}`, "TestFaults|TestModel|TestPutAgainst"},
+	{"what is in flight is merged into the next life", "settle.go",
+		`newer := it.e.dirty || f.life != s.life()`, `newer := it.e.dirty`, "TestFaults|TestModel"},
+	{"what had no answer is dropped", "settle.go",
+		`			it.e.charge = it.charge
+			s.mark(it.key, it.e)
+			merged = true
+`, `			free += int64(it.charge)
+`, "TestFaults"},
+	{"a session that was fenced stays in memory", "settle.go",
+		`			db.expel(s, f, &FencedError{Session: s.id, Epoch: f.change.Epoch, By: r.Header})
+			return
+`, `			return
+`, "TestFaultsFencedInFlight|TestLostByAFence"},
+	{"one bad entry takes its session along", "settle.go",
+		`if blamed == nil {`, `if true {`, "TestPoison"},
+	{"what was rejected is not told", "settle.go",
+		`		db.lost(Lost{Session: s.id, Epoch: s.epoch, Cause: rejected, Entries: lost})
+`, ``, "TestPoison"},
+	{"what was rejected is not told by the next Sync", "settle.go",
+		`rejected != nil && !told`, `false && !told`, "Told|Rejected"},
+	{"what Close has handed over is settled too", "settle.go",
+		`if f.ended { // Close`, `if false { // Close`, "AfterClose"},
+	{"the rest of a probed session has no age", "settle.go",
+		`, f.upto > f.ver:`, `, false:`, "Prob|TestPoison"},
+	{"what cannot be encoded is dropped if the rest was stored, and the session fenced", "adopt.go",
+		`if stored && it.err == nil {`, `if stored {`, "TestFencedBesideTheUnencodable"},
+	{"a hand-over that was given up stays in the store", "settle.go",
+		`			db.headAgain(s) // the hand-over was given up before this answer: take it back
+`, ``, "TestFaultsRelease"},
+	{"a creation is proposed again though it may have been applied", "settle.go",
+		`if s.blind && !`, `if false && !`, "TestLateCreation|TestFaultsBlindCreation|TestCreate"},
+
+	// When.
+	{"the age counts from the last change", "buffer.go",
+		`	s.queued, s.since = true, now
+`, `	s.queued, s.since = true, now
+	l.since = now
+`, "TestModel|Lag|Delay"},
+	{"no backoff", "buffer.go",
+		`return rand.Int64N(int64(ceil)) + 1`, `return rand.Int64N(int64(min(ceil, 1))) + 1`, "TestNobodyWaitsForTheFenced|Backoff"},
+	{"what is flushed before its turn has no age", "buffer.go",
+		`	l.hold(s.since)
+	if l.waiting`, `	if l.waiting`, "TestSync"},
+	{"the queue is never empty before its time", "buffer.go",
+		`if l.waiting--; l.waiting == 0 {`, `if l.waiting--; l.waiting == -99 {`, "TestSync"},
+	{"what is sent again has no age", "buffer.go",
+		`		if l.since == 0 || s.since < l.since {
+			l.since = s.since
+		}
+`, ``, "TestFaults|Lag|Outage|TestModel"},
+	{"the dead are waited for", "buffer.go",
+		`r.due <= now || r.s.dead()`, `r.due <= now`, "TestNobodyWaitsForTheFenced"},
+	{"the bound is not kept", "budget.go",
+		`if used+n > b.max {`, `if false {`, "TestFullBuffer|TestOutage"},
+	{"who is refused room does not kick", "budget.go",
+		`	for _, l := range db.lanes {
+		l.kick()
+	}
+`, ``, "TestFull|TestWaiter|Room"},
+	{"expiry breaks the bound", "expiry.go",
+		`if !db.budget.try(need) {`, `if db.budget.force(need); false {`, "Full|Expiry"},
+	{"Sync returns at once", "sync.go",
+		`	if s.saved >= ver {
+		return
+	}
+`, `	if s.saved <= ver {
+		return
+	}
+`, "Sync"},
+	{"Flush returns at once", "sync.go",
+		`	case t == 0 || t > now:
+	case l.ended:`, `	case t != -2:
+	case l.ended:`, "Flush"},
+	{"a Sync that waits is told that a rejection was stored", "sync.go",
+		`case rejected != nil && w.ver <= ver:`, `case rejected != nil && w.ver < 0*ver:`, "TestPoison|Told|Reject"},
+
+	// Memory.
+	{"a load overwrites a newer write", "load.go",
+		`	if e.cell.Load() != nil {
+		return
+	}
+`, ``, "TestFaultsLoad|TestLoadAgainstPut|TestModel"},
+	{"a change does not take the load out", "commit.go",
+		`		delete(s.x.loads, w.key) // what it finds is older than this
+`, ``, "TestFaultsLoad|TestLoadAgainstPut|TestModel|Load"},
+	{"a key is loaded by everyone who asks", "load.go",
+		`		l := x.loads[key]
+		if l == nil {`, `		l := x.loads[key]
+		if true {`, "TestFaultsLoad|TestLoadAgainstPut"},
+	{"what is loaded is not checked to be ours", "load.go",
+		`if snap.Header.HeldBy(db.self, epoch) {`, `if true {`, "TestFaultsLoad|Audit|Strict|Lapse"},
+	{"dirty sessions are evicted", "resident.go",
+		`return s.saved == s.ver && !s.queued && !s.flying && !s.head &&`, `return true &&`, "Evict"},
+	{"eviction ignores visits", "evict.go",
+		`if !p.s.visited.Swap(false) {`, `if p.s.visited.Store(false); true {`, "TestEvictionResistsScans"},
+	{"a handle is on every life", "resident.go",
+		`, life != anyLife && life != s.life()`, ``, "TestHandleOfAFormerLife|Life"},
+	{"expiry is not judged on reads", "resident.go",
+		`	return t != 0 && store.Time(t).Past(time.Now())`, `	return t != 0 && false && store.Time(t).Past(time.Now())`, "Expiry"},
+	{"deleted keys are remembered for ever", "settle.go",
+		`it.key != "" && (s.complete || len(s.x.rest) > absentKept)`, `it.key != "" && s.complete`, "Absent|Deleted|Forgotten|Remember"},
+	{"index: a full group is not marked", "index.go",
+		`			g.tags.Store(tags | spill)
+			spilled++
+`, ``, "Index"},
+	{"index: the slot stays when a session goes", "index.go",
+		`				g.tags.Store(tags &^ (0xff << (8 * slot)))
+`, ``, "Index"},
+	{"a transaction does not check what it read", "commit.go",
+		`		if s.version(r.key, db.absent) != r.cell {
+			return errConflict
+		}
+	}
+	return nil
+}
+
+// need`, `		_ = r
+	}
+	return nil
+}
+
+// need`, "Update|Tx|Conflict|TestStorm"},
+	{"a transaction is not tried before it is made", "tx.go",
+		`len(tx.writes) < 2 ||`, `len(tx.writes) < 200 ||`, "Tx|Update|TestCodecFails"},
+
+	// Ownership.
+	{"that the lease did not run is ignored", "lease.go",
+		`(!ran || db.now() >= was)`, `(ran && db.now() >= was)`, "TestFaultsLease|Laps"},
+	{"a lapse that the clock shows is ignored", "lease.go",
+		`(!ran || db.now() >= was)`, `!ran`, "TestFaultsLease|Laps"},
+	{"the lease counts from the answer", "lease.go",
+		`db.lease.until.Store(sent + int64(db.opt.Lease))`, `db.lease.until.Store(db.now() + int64(db.opt.Lease))`, "TestFaultsLease|Lease|Strict"},
+	{"strict serves after the lease", "lease.go",
+		`db.opt.Strict && db.now() > db.lease.until.Load()-int64(db.opt.Lease)/10`, `false`, "TestStrict|TestFaultsLease"},
+	{"strict is asked only at the start", "commit.go",
+		`	if err := db.inTime(); err != nil { // time may have passed since serve
+		return err
+	}
+`, `	if db.closing.Load() {
+		return ErrClosed
+	}
+`, "Strict"},
+	{"an audit stops at damage", "lease.go",
+		`			if !errors.As(err, &damaged) {
+				return err
+			}
+			failed = err`, `			_ = errors.As(err, &damaged)
+			return err`, "Audit|Damage"},
+	{"Create does not ask after a lost claim", "adopt.go",
+		`if db.sieve != nil || db.astray.Load() {`, `if db.sieve != nil {`, "TestCreateAfterALostClaim"},
+	{"a survivor takes all shares", "orphans.go",
+		`|| ring.Owner(h.Session) == db.self.Node`, `|| true`, "TestSurvivorsShare"},
+	{"a takeover is not limited", "orphans.go",
+		`if p.next.CompareAndSwap(last, at+int64(p.every)) {`, `if p.next.CompareAndSwap(last, at) {`, "TestOrphansRate"},
+	{"what was just released is taken back", "orphans.go",
+		`h.Owner == db.self && !h.Released`, `h.Owner == db.self`, "Drain|Orphans"},
+	{"a release does not give the ownership up", "flush.go",
+		`Release: s.release && whole,`, `Release: false,`, "Release"},
+	{"a hook that panics ends the program", "hooks.go",
+		`		if v := recover(); v != nil {
+			n.panic(v)
+		}
+	}()
+	f()`, `	}()
+	f()`, "Hook"},
+
+	// The file.
+	{"bolt does not verify checksums", "store/bolt/record.go",
+		`if binary.BigEndian.Uint64(content[n:]) != checksum(key, content[:n]) {`, `if false {`, "TestFlipped|TestHeaderRecord"},
+	{"bolt's checksum leaves the key out", "store/bolt/record.go",
+		`	d.Write(key)
+`, ``, "TestWrongPages|TestHeaderRecord|Record|Swapped"},
+	{"bolt tears a call apart", "store/bolt/commit.go",
+		`		for _, it := range items {
+			if err := b.do(it); err != nil {`, `		for i, it := range items {
+			if i > 0 {
+				it.fail(nil)
+				continue
+			}
+			if err := b.do(it); err != nil {`, "TestContract|TestAgainstMemory"},
+	{"bolt says that it has four writers", "store/bolt/bolt.go",
+		`Writers() int { return 1 }`, `Writers() int { return 4 }`, "Writers"},
+	{"bolt goes on after a sync that failed", "store/bolt/guard.go",
+		`&& !s.opt.NoSync && !rolledBack(err) {`, `&& false {`, "Sync|Full"},
+}
