@@ -191,7 +191,7 @@ func (b *batch) decideClaim(it *item) (p plan, err error) {
 		p.write = p.next.Epoch != on.Epoch
 		if !p.wipe {
 			// The same transaction raises the epoch: nothing can come between.
-			rd := reader{b.cursor, it.key, &p.old, b.wall}
+			rd := reader{b.cursor, b.soundAt, it.key, &p.old, b.wall}
 			var bad []*store.CorruptError
 			if a.Entries, bad, err = rd.entries(r.Keys, r.All); err != nil {
 				return p, err
@@ -234,9 +234,8 @@ func (s *Store) newBatch(tx *bbolt.Tx) (*batch, error) {
 // find reads the header record under key. Absent gives the zero header; anything
 // that is not as it should be is an error.
 func (b *batch) find(key []byte) (header, error) {
-	h, err := find(b.cursor, key)
-	if err == nil && h.epoch == 0 {
-		err = b.soundAt(key, false) // is it absent, or hidden by damage?
+	if err := b.soundAt(key); err != nil { // is what is there what belongs there, and what is absent not hidden?
+		return header{}, err
 	}
-	return h, err
+	return find(b.cursor, key)
 }

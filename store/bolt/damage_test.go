@@ -241,6 +241,12 @@ func TestWrongPages(t *testing.T) {
 			clear(page)
 			return b, fmt.Sprintf("page %d zeroed", i/pageSize)
 		case 1:
+			if native.Uint64(page) != uint64(i/pageSize) {
+				// Not the beginning of a page, but a further part of a long one: an old version of that part
+				// is as good as a write that the disk dropped. Nothing can tell it, see the package comment.
+				clear(page)
+				return b, fmt.Sprintf("part %d of a page zeroed", i/pageSize)
+			}
 			copy(page, b[j:j+pageSize])
 			return b, fmt.Sprintf("page %d overwritten with page %d", i/pageSize, j/pageSize)
 		case 2:
@@ -254,6 +260,49 @@ func TestWrongPages(t *testing.T) {
 			return b, fmt.Sprintf("a sector of page %d zeroed", i/pageSize)
 		}
 	})
+}
+
+// TestNumbersThatMislead has, for each page, one number wrong in a way that bbolt follows: to the old records behind a page, to a
+// second place for it, to pages that it would free with it.
+func TestNumbersThatMislead(t *testing.T) {
+	sp := newSpecimen(t)
+	path := temp(t)
+	noticed := map[string]int{}
+	for i := 2; i < len(sp.bytes)/sp.pageSize; i++ {
+		for what, change := range map[string]func(page []byte, flags uint16) bool{
+			"a count too high": func(page []byte, flags uint16) bool {
+				page[11] |= 4
+				return flags == pageLeaf || flags == pageBranch
+			},
+			"an overflow too long": func(page []byte, flags uint16) bool {
+				page[12]++
+				return true
+			},
+			"a separator that is not the page's first key": func(page []byte, flags uint16) bool {
+				if flags != pageBranch || native.Uint16(page[10:]) < 2 {
+					return false
+				}
+				key, _ := branch(page, 1)
+				key[len(key)-1]-- // and still above what is before it, as a rule
+				return true
+			},
+		} {
+			b := bytes.Clone(sp.bytes)
+			page := b[i*sp.pageSize:][:sp.pageSize]
+			if native.Uint64(page) != uint64(i) || !change(page, native.Uint16(page[8:])) {
+				continue
+			}
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if v := sp.examine(t, path, fmt.Sprintf("page %d has %s", i, what)); v.refused != nil || v.checked != nil {
+				noticed[what]++
+			}
+		}
+	}
+	if len(noticed) != 3 {
+		t.Errorf("noticed were only %v", noticed)
+	}
 }
 
 func TestTruncated(t *testing.T) {

@@ -44,14 +44,16 @@
 // in which they are damaged, that is truncated, or one of whose two meta pages is damaged: bbolt
 // would go back to the other silently, and with it to epochs that are over. [Store.Check] reads
 // everything, and finds what is damaged but also what is missing; [Options.Check] does so at Open.
-// A read that finds a record absent because the damage hides it cannot know that; Check can.
-// A file that is damaged while it is open is not Open's case: it is noticed record by record.
+// A file that is damaged while it is open is not Open's case: it is noticed by what meets it.
 //
-// A write does not wash damage away. A transaction looks at the pages of sessions that it is about to write anew, or
-// that tell it that a session is absent, from the root down: a page with a wrong count, length or place, or with keys
-// that do not belong there, stays as it is, and the changes and claims that need it are Undecided, or an error. So no session is
-// lost to a write that was not lost before, and none that damage hides is made again at epoch 1. A page that is whole but not the latest, because the disk
-// dropped a write that it had acknowledged, nothing here can tell.
+// No page of sessions is believed before the pages from the root to it were looked at: one with a wrong count, length or
+// place, or with keys that do not belong there, is an error to a Load, a claim and a walk, which ends there. So nothing is
+// absent because damage hides it, and no old version of a record comes back from behind the end of a page. Nor does a write wash damage away:
+// such a page stays as it is, and changes that need it are Undecided. No session is lost to a write that was not lost before,
+// and none that damage hides is made again at epoch 1.
+//
+// A page, or the part of one that takes several, that is whole but not the latest, because the disk dropped a write that it
+// had acknowledged, nothing here can tell.
 //
 // # Layout
 //

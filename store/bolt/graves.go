@@ -75,7 +75,7 @@ func (b *batch) collect(tx *bbolt.Tx, items []*item) (did bool, err error) {
 		h, err := b.find(key)
 		if err == nil && h.flags&flagDeleted != 0 && h.died == died {
 			g.header = key
-			err = b.soundAt(key, true)
+			err = b.soundBeside(key, true)
 		}
 		if isFault(err) {
 			return damaged(err)

@@ -105,13 +105,16 @@ func (p *pager) readFreelist() error {
 	if err != nil {
 		return fmt.Errorf("list of free pages: %w", err)
 	}
-	p.refer(p.freelist, len(b))
 	n, ids := uint64(native.Uint16(b[10:])), b[pageHeader:]
 	if n == 0xFFFF && len(ids) >= 8 {
 		n, ids = native.Uint64(ids), ids[8:]
 	}
 	if n > uint64(len(ids)/8) {
 		return fmt.Errorf("list of free pages: %d of them in %d bytes", n, len(ids))
+	}
+	// With the list bbolt frees as many pages as its header says. When it reserved them the list was longer by the pages that it took.
+	if more := uint64(len(b)/p.pageSize) - 1; more*uint64(p.pageSize) > pageHeader+8*(n+more+2) {
+		return fmt.Errorf("list of free pages: %d of them on %d pages", n, more+1)
 	}
 	last := uint64(1)
 	for ; n > 0; n-- {
@@ -123,6 +126,7 @@ func (p *pager) readFreelist() error {
 		p.free.set(id)
 		last = id
 	}
+	p.refer(p.freelist, len(b))
 	return nil
 }
 

@@ -30,9 +30,18 @@ func (s *Store) Load(ctx context.Context, session string, keys ...string) (store
 			return &faultError{cause: "a bucket is missing"}
 		}
 		key := appendPrefix(nil, session)
-		rd := reader{b.Cursor(), key, nil, time.Now()}
+		pages, err := newSound(tx, b)
+		if err != nil {
+			return &faultError{cause: err}
+		}
+		rd := reader{b.Cursor(), func(key []byte) error { return pages.record(key, false) }, key, nil, time.Now()}
 		var h header
-		err := safely(func() (err error) { h, err = find(rd.cursor, key); return err })
+		err = safely(func() (err error) {
+			if err = rd.sound(key); err == nil {
+				h, err = find(rd.cursor, key)
+			}
+			return err
+		})
 		if err != nil {
 			if isFault(err) {
 				err = corruptHeader(key, err)
@@ -75,7 +84,8 @@ func find(c *bbolt.Cursor, key []byte) (h header, err error) {
 // reader reads entries of one session.
 type reader struct {
 	cursor *bbolt.Cursor
-	key    []byte // of the header record
+	sound  func(key []byte) error // makes sure of the pages where key belongs, before what is there is believed
+	key    []byte                 // of the header record
 	head   *header
 	now    time.Time
 }
@@ -100,7 +110,13 @@ func (r *reader) entries(keys []string, all bool) (es []store.Entry, bad []*stor
 	}
 	err = safely(func() error {
 		start := appendEntryKey(nil, r.key, "")
+		if err := r.sound(start); err != nil {
+			return err
+		}
 		for k, v := r.cursor.Seek(start); isEntryOf(k, r.key); k, v = r.cursor.Next() {
+			if err := r.sound(k); err != nil {
+				return err
+			}
 			name := string(k[len(start):])
 			if name == "" {
 				continue // the main entry; it is there already
@@ -112,7 +128,7 @@ func (r *reader) entries(keys []string, all bool) (es []store.Entry, bad []*stor
 				es = append(es, store.Entry{Key: name, Value: bytes.Clone(value), Expires: expires})
 			}
 		}
-		return nil
+		return r.sound(afterEntries(nil, r.key)) // or more of them are hidden
 	})
 	if err != nil {
 		err = fmt.Errorf("session %q: not all entries could be found: %w", r.session(), err)
@@ -131,6 +147,9 @@ func (r *reader) entry(name string) (e store.Entry, ok bool, err error) {
 	}
 	err = safely(func() error {
 		key := appendEntryKey(nil, r.key, name)
+		if err := r.sound(key); err != nil {
+			return err
+		}
 		k, v := r.cursor.Seek(key)
 		if !bytes.Equal(k, key) {
 			if name == "" && h.flags&flagApart != 0 {

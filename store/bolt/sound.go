@@ -136,8 +136,12 @@ func (s *sound) child(above *span, i int) (span, error) {
 	if c.page, err = s.load(id, pageBranch|pageLeaf); err != nil {
 		return c, err
 	}
-	if err = s.whole(&c, first); err == nil && native.Uint16(c.page[10:]) == 0 {
-		err = errors.New("damaged: no elements")
+	if err = s.whole(&c, first); err == nil {
+		if native.Uint16(c.page[10:]) == 0 {
+			err = errors.New("damaged: no elements")
+		} else if !bytes.Equal(firstKey(c.page), first) {
+			err = errLed
+		}
 	}
 	if err != nil {
 		return c, fmt.Errorf("page %d: %w", id, err)
@@ -201,6 +205,17 @@ func branch(page []byte, i int) (key []byte, child uint64) {
 	return x[pos : pos+size], native.Uint64(x[8:])
 }
 
+// firstKey returns the first key of a page that is whole and has one.
+func firstKey(page []byte) []byte {
+	if native.Uint16(page[8:]) == pageBranch {
+		key, _ := branch(page, 0)
+		return key
+	}
+	x := page[pageHeader:]
+	pos, size := native.Uint32(x[4:]), native.Uint32(x[8:])
+	return x[pos : pos+size]
+}
+
 // search returns the element of a branch, which is whole, that leads to key.
 func search(page []byte, key []byte) int {
 	i, n := 0, int(native.Uint16(page[10:])) // elements below i are at or below key, those from n on above
@@ -215,18 +230,12 @@ func search(page []byte, key []byte) int {
 	return max(i-1, 0)
 }
 
-// soundAt makes sure of the pages where key belongs.
-func (b *batch) soundAt(key []byte, merges bool) (err error) {
-	if b.sound == nil {
-		b.sound, err = newSound(b.tx, b.sessions)
-	}
-	if err == nil {
-		err = b.sound.at(key, merges)
-	}
-	if err != nil {
+// record makes sure of the pages where key belongs, and that a record under it is one.
+func (s *sound) record(key []byte, merges bool) error {
+	if err := s.at(key, merges); err != nil {
 		return &faultError{cause: err}
 	}
-	for _, k := range b.sound.leaf().buckets {
+	for _, k := range s.leaf().buckets {
 		if bytes.Equal(k, key) {
 			return &faultError{cause: "a record has become a bucket"}
 		}
@@ -234,9 +243,24 @@ func (b *batch) soundAt(key []byte, merges bool) (err error) {
 	return nil
 }
 
+// soundAt makes sure of the pages where key belongs.
+func (b *batch) soundAt(key []byte) error { return b.soundBeside(key, false) }
+
+// soundBeside likewise; if merges is set, of those beside them, too.
+func (b *batch) soundBeside(key []byte, merges bool) error {
+	if b.sound == nil {
+		s, err := newSound(b.tx, b.sessions)
+		if err != nil {
+			return &faultError{cause: err}
+		}
+		b.sound = s
+	}
+	return b.sound.record(key, merges)
+}
+
 // soundFor makes sure of all pages that write(key, p, puts, deletes) touches.
 func (b *batch) soundFor(key []byte, p *plan, puts []store.Entry, deletes []string) error {
-	if err := b.soundAt(key, false); err != nil {
+	if err := b.soundAt(key); err != nil {
 		return err
 	}
 	if p.old.flags&flagEntries == 0 {
@@ -247,7 +271,7 @@ func (b *batch) soundFor(key []byte, p *plan, puts []store.Entry, deletes []stri
 	} else if p.wipe {
 		// From leaf to leaf, as far as there are entries.
 		for k := appendEntryKey(nil, key, ""); isEntryOf(k, key); k = b.sound.leaf().hi {
-			if err := b.soundAt(k, true); err != nil {
+			if err := b.soundBeside(k, true); err != nil {
 				return err
 			}
 			for _, bucket := range b.sound.leaf().buckets {
@@ -262,26 +286,26 @@ func (b *batch) soundFor(key []byte, p *plan, puts []store.Entry, deletes []stri
 	one := len(leaf.buckets) == 0 && (leaf.hi == nil || bytes.Compare(end, leaf.hi) <= 0) // all records of the session are on that leaf
 	merges := len(deletes) > 0 || p.old.flags&flagApart != 0
 	if one && merges {
-		return b.soundAt(key, true)
+		return b.soundBeside(key, true)
 	}
 	if one {
 		return nil
 	}
 	k := end
 	if merges {
-		if err := b.soundAt(appendEntryKey(k[:0], key, ""), true); err != nil {
+		if err := b.soundBeside(appendEntryKey(k[:0], key, ""), true); err != nil {
 			return err
 		}
 	}
 	for i := range puts {
 		k = appendEntryKey(k[:0], key, puts[i].Key)
-		if err := b.soundAt(k, false); err != nil {
+		if err := b.soundAt(k); err != nil {
 			return err
 		}
 	}
 	for _, d := range deletes {
 		k = appendEntryKey(k[:0], key, d)
-		if err := b.soundAt(k, true); err != nil {
+		if err := b.soundBeside(k, true); err != nil {
 			return err
 		}
 	}

@@ -58,6 +58,10 @@ func (p *pager) depth(id uint64, most int) (int, error) {
 	return 0, err
 }
 
+// errLed: bbolt finds the place of a page in the one above by the page's first key. If that stands there
+// otherwise, it makes a second place for the page when it writes it, and leaves the first one as it is.
+var errLed = errors.New("damaged: it does not begin with the key that leads to it")
+
 // subtree walks the pages below id, which is on the given level; the leaves are on level depth. Keys must
 // lie in [lo, hi), nil being no bound.
 func (p *pager) subtree(id uint64, level, depth int, lo, hi []byte, f func(element)) error {
@@ -77,7 +81,12 @@ func (p *pager) subtree(id uint64, level, depth int, lo, hi []byte, f func(eleme
 		return nil // already walked, or not to be trusted
 	}
 	var es []element
+	first := level > 0
 	err = elements(b, func(e element) error {
+		if first && !bytes.Equal(e.key, lo) {
+			return errLed
+		}
+		first = false
 		if lo != nil && bytes.Compare(e.key, lo) < 0 || hi != nil && bytes.Compare(e.key, hi) >= 0 {
 			return errors.New("damaged: a key does not belong here")
 		}
