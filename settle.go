@@ -91,9 +91,6 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 		}
 		done := s.saved == s.ver
 		leaves = done && (s.deleted || s.release && f.change.Release)
-		if f.change.Release && !s.release {
-			db.headAgain(s) // the hand-over was given up before this answer: take it back
-		}
 	} else {
 		s.wipe = s.wipe || f.change.Wipe && f.life == s.life()
 	}
