@@ -6,7 +6,7 @@ type mutation struct {
 	file string // from the module's root
 	old  string // stands there once
 	new  string
-	by   string // a regexp of the tests that should notice, to be run before all others
+	by   string // a regexp of the tests that should notice: run first, those of the file's package before others
 }
 
 var mutations = []mutation{

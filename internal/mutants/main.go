@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -132,7 +133,6 @@ func (m *mutation) try(ctx context.Context, root, dir string, all bool, timeout 
 	}
 	test := func(args ...string) ([]string, error) {
 		cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-overlay", overlay, "-vet=off", "-timeout", timeout.String()}, args...)...)
-		cmd.Args = append(cmd.Args, ".", "./store/...")
 		cmd.Dir = root
 		cmd.WaitDelay = time.Second
 		out, err := cmd.CombinedOutput()
@@ -145,11 +145,14 @@ func (m *mutation) try(ctx context.Context, root, dir string, all bool, timeout 
 		return failures(string(out))
 	}
 	if all {
-		return test()
+		return test(".", "./store/...")
 	}
-	killers, err := test("-failfast", "-run", m.by)
+	killers, err := test("-failfast", "-run", m.by, "./"+path.Dir(m.file)) // building the others takes most of the time
 	if err == nil && len(killers) == 0 {
-		killers, err = test("-failfast")
+		killers, err = test("-failfast", "-run", m.by, ".", "./store/...")
+	}
+	if err == nil && len(killers) == 0 {
+		killers, err = test("-failfast", ".", "./store/...")
 	}
 	return killers, err
 }
