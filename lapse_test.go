@@ -209,3 +209,21 @@ func TestNamesake(t *testing.T) {
 		}
 	})
 }
+
+// A lease counts from before the call that asked for it: the store's clock began while the answer was on its way.
+func TestLeaseCountsFromTheCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := memory.New()
+		line := &tap{Store: mem}
+		line.keepAlive = func(ctx context.Context, n store.Node, ttl time.Duration) (bool, error) {
+			ran, err := mem.KeepAlive(ctx, n, ttl)
+			time.Sleep(900 * time.Millisecond)
+			return ran, err
+		}
+		db := openInts(t, line, kvstore.Options{Node: "a", Lease: 3 * time.Second})
+		if left := db.Health().LeaseLeft; left != 2100*time.Millisecond {
+			t.Errorf("the lease of 3 s was asked for 0.9 s ago, and is said to run for %v", left)
+		}
+		check(t, db.Close(context.Background()))
+	})
+}

@@ -209,7 +209,7 @@ var mutations = []mutation{
 	{"a lapse that the clock shows is ignored", "lease.go",
 		`(!ran || db.now() >= was)`, `!ran`, "TestFaultsLease|Laps"},
 	{"the lease counts from the answer", "lease.go",
-		`db.lease.until.Store(sent + int64(db.opt.Lease))`, `db.lease.until.Store(max(sent, db.now()) + int64(db.opt.Lease))`, "TestFaultsLease|Lease|Strict"},
+		`db.lease.until.Store(sent + int64(db.opt.Lease))`, `db.lease.until.Store(max(sent, db.now()) + int64(db.opt.Lease))`, "TestLeaseCountsFromTheCall"},
 	{"strict serves after the lease", "lease.go",
 		`db.opt.Strict && db.now() > db.lease.until.Load()-int64(db.opt.Lease)/10`, `false`, "TestStrict|TestFaultsLease"},
 	{"strict is asked only at the start", "commit.go",
