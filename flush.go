@@ -72,6 +72,9 @@ func (l *lane[V]) flush(ctx context.Context) {
 			s.urged = false
 		}
 		switch alone := s.fails > 0; {
+		case s.flying && urgent: // it is in this batch, and someone waits for what changed since: in the next one
+			s.urged, from = true, nil
+		case s.flying: // likewise, and it is in the queue, for its own time
 		case !s.queued: // it was flushed before its turn
 		case alone && urgent: // it has a time of its own, and is in another list
 		case alone && s.x != nil && s.x.due > now: // it changed, and came by the queue

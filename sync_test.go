@@ -163,6 +163,46 @@ func TestSyncInFlight(t *testing.T) {
 	})
 }
 
+// A session that was taken out of turn, and changes again before its batch has left, is not in that batch twice.
+func TestOneFlightInABatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		mem := memory.New()
+		st := &tap{Store: mem}
+		calls := 0
+		st.apply = func(ctx context.Context, cs []store.Change) ([]store.Result, error) {
+			calls++
+			seen := map[string]bool{}
+			for _, c := range cs {
+				if seen[c.Session] {
+					t.Errorf("call %d has two changes of session %q", calls, c.Session)
+				}
+				seen[c.Session] = true
+			}
+			time.Sleep(time.Second)
+			return mem.Apply(ctx, cs)
+		}
+		db := openInts(t, st, kvstore.Options{Node: "a", Flushers: 1, MaxBatch: 2, Codec: slowCodec{by: 5 * time.Second}})
+		ss := dirtySessions(t, db, 4)
+		check(t, ss[2].Put(ctx, "", 99))   // takes 5 s to be encoded
+		time.Sleep(500 * time.Millisecond) // the first two are in the store's hands, the others are ready
+		var wg sync.WaitGroup
+		wg.Go(func() { check(t, ss[2].Sync(ctx)) })
+		time.Sleep(2 * time.Second) // it is being encoded
+		check(t, ss[2].Put(ctx, "", 4))
+		start := time.Now()
+		check(t, ss[2].Sync(ctx)) // which is not told by the answer to what came before
+		if _, m := ints(t, mem, "s2"); m[""] != 4 {
+			t.Errorf("the store has %v", m)
+		}
+		if d := time.Since(start); d > 6*time.Second {
+			t.Errorf("the second Sync took %v", d)
+		}
+		wg.Wait()
+		check(t, db.Close(ctx))
+	})
+}
+
 // During an outage many come and go that wait for the same sessions. It costs no memory, and in the end
 // each session is written once.
 func TestSyncInAnOutage(t *testing.T) {

@@ -66,6 +66,8 @@ var mutations = []mutation{
 		`if taken && !l.launch() {`, `if false {`, "TestClose"},
 	{"probing takes the main entry always", "flush.go",
 		`mainWaits := s.probing &&`, `mainWaits := false && s.probing &&`, "Probing"},
+	{"a session is in a batch twice", "flush.go",
+		`		case s.flying: // likewise`, `		case false: // likewise`, "TestOneFlightInABatch"},
 	{"two flushes have one number", "flush.go",
 		`seq := db.seq.Add(1)`, `seq := db.seq.Add(1) | 1`, "TestFaults|TestModel"},
 
