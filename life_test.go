@@ -57,11 +57,15 @@ func TestHandleOfAFormerLife(t *testing.T) {
 							if flush == "before" || flush == "before, between" {
 								check(t, db.Flush(ctx))
 							}
-							if evict { // if it is clean
+							evictIt := func() { // all but the last that comes, if they are clean
 								for i := range 20 {
 									check(t, db.Put(ctx, fmt.Sprint(i), i))
 									check(t, db.Flush(ctx))
+									synctest.Wait()
 								}
+							}
+							if evict {
+								evictIt()
 							}
 							check(t, ended(db, old))
 							if flush == "between" || flush == "before, between" {
@@ -84,6 +88,13 @@ func TestHandleOfAFormerLife(t *testing.T) {
 							want(t, old.Update(ctx, func(tx *kvstore.Tx[int]) error { return tx.Put("leg", 9) }), gone...)
 							want(t, old.Update(ctx, func(tx *kvstore.Tx[int]) error { _, err := tx.Get(""); return err }), gone...)
 
+							if evict {
+								evictIt()
+								_, err = old.Get(ctx, "")
+								want(t, err, gone...)
+								want(t, old.Put(ctx, "leg", 9), gone...)
+								evictIt()
+							}
 							if v, err := fresh.Get(ctx, ""); v != 2 || err != nil {
 								t.Errorf("the new life has %d, %v", v, err)
 							}

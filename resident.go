@@ -85,6 +85,7 @@ type session[V any] struct {
 	queued   bool  // in a list of its lane, to be flushed; true if anything is to be flushed and not in flight
 	flying   bool  // in a batch that the store has not answered
 	probing  bool  // the store rejected it and did not say which entry: flush them one by one
+	held     bool  // a handle on it was made: its lives count over an eviction
 }
 
 type state uint8
@@ -102,12 +103,13 @@ type extra[V any] struct {
 	loads   map[string]*load[V] // under way; a change of the key takes it out
 	whole   *load[V]            // of all entries, under way
 	waiters []waiter
-	aliases []string // of the header, kept as found
-	schema  uint32   // likewise
-	probed  bool     // the last entry that was sent alone, by probing, was the main one
-	birth   uint64   // if creating: the seq of the first attempt; 0 before
-	gone    error    // why state is departed
-	untold  error    // that something was rejected, and no Sync has said so
+	aliases []string  // of the header, kept as found
+	schema  uint32    // likewise
+	probed  bool      // the last entry that was sent alone, by probing, was the main one
+	birth   uint64    // if creating: the seq of the first attempt; 0 before
+	gone    error     // why state is departed
+	line    *lifeline // if held, and it was evicted at some time
+	untold  error     // that something was rejected, and no Sync has said so
 
 	due int64 // if fails > 0: not to be tried again before (DB.now), however often it changes
 
@@ -146,7 +148,7 @@ const anyLife = ^uint32(0)
 // less gives up the extra if nothing is in it any more. Caller holds mu.
 func (s *session[V]) less() {
 	if x := s.x; x != nil && len(x.rest)+len(x.dirty)+len(x.loads)+len(x.waiters)+len(x.aliases) == 0 &&
-		x.schema == 0 && x.gone == nil && x.untold == nil && x.whole == nil && x.birth == 0 && x.forgotten == 0 && x.due == 0 {
+		x.schema == 0 && x.gone == nil && x.untold == nil && x.whole == nil && x.birth == 0 && x.forgotten == 0 && x.due == 0 && x.line == nil {
 		s.x = nil
 	}
 }

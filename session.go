@@ -72,7 +72,7 @@ func (h *Session[V]) do(ctx context.Context, op func(s *session[V], life uint32)
 		if epoch != old {
 			return &FencedError{Session: s.id, Epoch: old, By: store.Header{Session: s.id, Epoch: epoch, Owner: h.db.self}}
 		}
-		h.cur.CompareAndSwap(on, &bond[V]{n, 0}) // an evicted session's life goes on as the first of the next
+		h.cur.CompareAndSwap(on, &bond[V]{n, on.life})
 	}
 }
 

@@ -173,6 +173,8 @@ var mutations = []mutation{
 		`if snap.Header.HeldBy(db.self, epoch) {`, `if true {`, "TestFaultsLoad|Audit|Strict|Lapse"},
 	{"dirty sessions are evicted", "resident.go",
 		`return s.saved == s.ver && !s.queued && !s.flying && !s.head &&`, `return true &&`, "Evict"},
+	{"an evicted session's lives are forgotten", "lifeline.go",
+		`line := db.lifelines.find(s.id); line != nil`, `line := db.lifelines.find(s.id); line != nil && line.id == ""`, "TestHandleOfAFormerLife"},
 	{"eviction ignores visits", "evict.go",
 		`if !p.s.visited.Swap(false) {`, `if p.s.visited.Store(false); true {`, "TestEvictionResistsScans"},
 	{"a handle is on every life", "resident.go",
