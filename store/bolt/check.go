@@ -111,7 +111,11 @@ func (c *checker) check(ctx context.Context, tx *bbolt.Tx) error {
 		return err
 	}
 	for _, b := range buckets {
-		f := func(element) {}
+		f := func(e element) {
+			if e.bucket {
+				c.report(fmt.Errorf("bucket %.32q holds a bucket %.32q", b.key, e.key))
+			}
+		}
 		switch string(b.key) {
 		case string(bucketSessions):
 			f = c.record
@@ -204,6 +208,10 @@ func (c *checker) endSession() {
 }
 
 func (c *checker) grave(e element) {
+	if e.bucket {
+		c.report(fmt.Errorf("index of tombstones, record under key %.64x: it has become a bucket", e.key))
+		return
+	}
 	if _, _, err := decodeGrave(e.key, e.value); err != nil {
 		c.report(fmt.Errorf("index of tombstones, record under key %.64x: damaged: %w", e.key, err))
 		return

@@ -139,6 +139,16 @@ func TestDamageStopsCollectionOnly(t *testing.T) {
 		},
 		"the index's first leaf": leafOfIndex("x061"),
 		"the index's last leaf":  leafOfIndex("x449"), // it is not read, but merged with, when Commit runs
+		"records of the index": func(page []byte) { // have become buckets
+			i := 0
+			elements(page, func(e element) error {
+				if len(e.value) == sumSize && bytes.Contains(e.key, []byte("x06")) {
+					native.PutUint32(page[pageHeader+i*elemSize:], 1)
+				}
+				i++
+				return nil
+			})
+		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			s := orchard(t, o, 500, middle, spoil)
