@@ -2,7 +2,6 @@ package kvstore
 
 import (
 	"context"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -350,5 +349,5 @@ func (db *DB[V]) backoff(n int) int64 {
 	if n < 32 && db.opt.RetryMin <= ceil>>n { // the other way round it may overflow
 		ceil = db.opt.RetryMin << n
 	}
-	return rand.Int64N(int64(ceil)) + 1
+	return db.world.Rand(int64(ceil)) + 1
 }

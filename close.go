@@ -189,6 +189,12 @@ func (db *DB[V]) remains(ended error, stuck bool) error {
 		}
 	}
 	db.sessions.clear()
+	for _, l := range db.lanes { // nothing waits any more
+		l.mu.Lock()
+		l.since = 0
+		l.held.Store(0)
+		l.mu.Unlock()
+	}
 	if left.Sessions == 0 {
 		return nil
 	}

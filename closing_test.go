@@ -13,6 +13,7 @@ import (
 	"github.com/seed-6f1f505d/kvstore"
 	"github.com/seed-6f1f505d/kvstore/store"
 	"github.com/seed-6f1f505d/kvstore/store/memory"
+	"github.com/seed-6f1f505d/kvstore/store/storetest"
 )
 
 // What Close and a fence must do with what is under way.
@@ -223,4 +224,29 @@ func TestNobodyWaitsForTheFenced(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A Drain that waits while Close gives up has not handed over what Close has, and says so. Nothing waits after Close.
+func TestCloseEndsDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := storetest.NewFaults(memory.New())
+		defer f.Close()
+		var lost losses
+		o := brisk("a")
+		o.Hooks.Lost = lost.hook
+		db := openInts(t, f, o)
+		check(t, db.Put(t.Context(), "s", 1))
+		f.Down(true)
+		drained := make(chan error, 1)
+		go func() { drained <- db.Drain(context.Background()) }()
+		time.Sleep(time.Second)
+		want(t, db.Close(over()), context.Canceled)
+		want(t, <-drained, kvstore.ErrClosed)
+		if n := lost.count("s", ""); n != 1 {
+			t.Errorf("the entry was handed over %d times", n)
+		}
+		if s := db.Stats(); s.Lag != 0 || s.Buffered != 0 || s.Resident != 0 {
+			t.Errorf("after Close: lag %v, %d bytes buffered, %d sessions resident", s.Lag, s.Buffered, s.Resident)
+		}
+	})
 }

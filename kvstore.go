@@ -13,6 +13,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/seed-6f1f505d/kvstore/internal/world"
 	"github.com/seed-6f1f505d/kvstore/store"
 )
 
@@ -46,7 +47,8 @@ type DB[V any] struct {
 	seq       atomic.Uint64 // of the last change handed to the store
 	astray    atomic.Bool   // a claim had no answer: the store may have given us a session that is not here
 
-	start    time.Time // now counts from here, monotonically
+	world    *world.World // nil but in a simulation
+	start    time.Time    // now counts from here, monotonically
 	slow     atomic.Bool
 	closing  atomic.Bool  // no new changes
 	draining atomic.Bool  // no new sessions
@@ -102,9 +104,11 @@ func Open[V any](ctx context.Context, st store.Store, o Options) (*DB[V], error)
 		size:     sizerOf[V](),
 		isNil:    nilTest[V](t),
 		exact:    t.Kind() == reflect.String || t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8,
+		world:    world.From(ctx),
 		start:    time.Now(),
 		stopping: make(chan struct{}),
 	}
+	db.world.Bytes(db.self.Incarnation[:])
 	if db.self.Node == "" {
 		db.self.Node = "node-" + db.self.Incarnation.String()[:8]
 	}
@@ -151,7 +155,7 @@ func (db *DB[V]) spawn(f func(ctx context.Context)) bool {
 }
 
 // now returns the nanoseconds since Open, by the monotonic clock; never 0.
-func (db *DB[V]) now() int64 { return int64(time.Since(db.start)) + 1 }
+func (db *DB[V]) now() int64 { return int64(db.world.Since(db.start)) + 1 }
 
 func (db *DB[V]) stripe(id string) *stripe[V] {
 	return &db.stripes[xxhash.Sum64String(id)>>32%uint64(len(db.stripes))]

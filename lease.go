@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -107,7 +106,7 @@ func (db *DB[V]) keepAlive(ctx context.Context) {
 			} else {
 				failures++
 				// Soon again: a lease that is not renewed costs every session.
-				next = db.now() + int64(every)/8 + rand.Int64N(int64(every)/4+1)
+				next = db.now() + int64(every)/8 + db.world.Rand(int64(every)/4+1)
 				if failures == 1 {
 					db.log.Warn("kvstore: the lease was not renewed", "error", err, "left", time.Duration(db.lease.until.Load()-db.now()))
 				}

@@ -364,6 +364,8 @@ func (db *DB[V]) Drain(ctx context.Context) (err error) {
 		}
 		// In this order: an answer makes a session.
 		switch here := db.asking() + db.sessions.size(); {
+		case db.closing.Load(): // it takes out of memory what was not handed over, too
+			return ErrClosed
 		case here == 0 && db.sieve == nil && !db.astray.Load():
 			return nil
 		case here == 0 && sealed:

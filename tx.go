@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -83,7 +82,7 @@ func (db *DB[V]) standBack(ctx context.Context, id string, conflicts int) error 
 	if conflicts == 100*patience {
 		db.log.Warn("kvstore: a transaction conflicts again and again; does its function change the session without its Tx?", "session", id, "runs", conflicts)
 	}
-	timer := time.NewTimer(rand.N(time.Duration(min(conflicts, 100*patience)) * 10 * time.Microsecond))
+	timer := time.NewTimer(time.Duration(db.world.Rand(int64(min(conflicts, 100*patience)) * int64(10*time.Microsecond))))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
