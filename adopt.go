@@ -441,8 +441,9 @@ func (db *DB[V]) expel(s *session[V], f *flight[V], why error) {
 // unsaved describes all of a session that is not stored, and what it holds of the
 // budget. Caller holds mu, and takes the session out of memory.
 func (db *DB[V]) unsaved(s *session[V], f *flight[V]) (l Lost, free int64) {
-	l = Lost{Session: s.id, Epoch: s.epoch, Created: s.creating, Deleted: s.deleted && s.ver > 0, head: s.head}
+	l = Lost{Session: s.id, Epoch: s.epoch, Created: s.creating, Deleted: s.deleted && s.ver > 0 || s.wipe && !s.creating, head: s.head}
 	if f != nil {
+		l.Deleted = l.Deleted || f.ends()
 		free += db.flightCharge(f)
 		l.head = l.head || f.head
 		for i := range f.items {
@@ -490,7 +491,7 @@ func (db *DB[V]) discard(f *flight[V], r store.Result, why error) {
 	s, stored := f.s, r.Outcome == store.Applied || r.Outcome == store.Already
 	l := Lost{Session: s.id, Epoch: f.change.Epoch, Cause: why}
 	if !stored {
-		l.Deleted, l.head = f.change.Delete, f.head
+		l.Deleted, l.head = f.change.Delete || f.ends(), f.head
 	}
 	s.mu.Lock()
 	for i := range f.items {

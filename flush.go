@@ -325,6 +325,9 @@ func (f *flight[V]) finish(puts []store.Entry, deletes []string) ([]store.Entry,
 	return puts[f.puts:], deletes[f.deletes:]
 }
 
+// ends reports whether a life that the store may have on record ends with the flight.
+func (f *flight[V]) ends() bool { return f.change.Wipe && f.change.Birth == 0 }
+
 // changes reports whether the store has anything to do for the flight.
 func (f *flight[V]) changes() bool {
 	c := &f.change

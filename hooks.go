@@ -40,7 +40,7 @@ type Lost struct {
 	Entries []LostEntry
 
 	Created bool // the session itself was never stored by this node, as far as it knows
-	Deleted bool // an unsaved Delete of the session
+	Deleted bool // that the session was deleted, or had expired, is unsaved. Entries are of a life that began after that
 
 	head bool // the header had unsaved changes
 }
