@@ -124,6 +124,11 @@ func (db *DB[V]) admit(s *session[V], ch *change[V]) error {
 	if err := db.inTime(); err != nil { // time may have passed since serve
 		return err
 	}
+	if db.opt.Strict {
+		if err := s.given(); err != nil {
+			return err
+		}
+	}
 	if db.opt.Strict && s.verified.Load() != db.lease.gen.Load() {
 		return errUnverified
 	}

@@ -41,7 +41,8 @@ var (
 	// ErrInvalid: an argument or option that cannot be right.
 	ErrInvalid = errors.New("kvstore: invalid")
 
-	// ErrSuspended: the lease is or may soon be over and Options.Strict is set.
+	// ErrSuspended: the lease is or may soon be over, or a Release of the session was given up and may have been done, and
+	// Options.Strict is set.
 	ErrSuspended = errors.New("kvstore: lease is in doubt, not serving")
 
 	// ErrDraining: Drain was called; no session comes in any more. (If it lives on another node, OwnedError tells where.)

@@ -213,11 +213,31 @@ func (db *DB[V]) serve(ctx context.Context, s *session[V]) error {
 	if err := db.inTime(); err != nil {
 		return err
 	}
-	if !db.opt.Strict || s.verified.Load() == db.lease.gen.Load() {
+	if !db.opt.Strict {
 		return nil
+	}
+	s.mu.Lock()
+	err := s.given()
+	s.mu.Unlock()
+	if err != nil || s.verified.Load() == db.lease.gen.Load() {
+		return err
 	}
 	if err := db.verify(ctx, s); err != nil {
 		return err
 	}
 	return db.inTime()
+}
+
+// given returns why the session may be another node's already, however well the lease is: it is being released, or was, and
+// that it was taken back is not stored yet. Caller holds mu.
+func (s *session[V]) given() error {
+	switch {
+	case s.state != live:
+		return nil // others judge that
+	case s.release:
+		return sessionError(s.id, ErrReleased)
+	case s.x != nil && s.x.regain > s.saved:
+		return sessionError(s.id, ErrSuspended)
+	}
+	return nil
 }

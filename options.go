@@ -64,8 +64,9 @@ type Options struct {
 	Lease time.Duration
 
 	// Strict makes every operation fail with ErrSuspended from shortly before the lease ends
-	// until it is renewed, and checks each session's ownership before it is
-	// served again. Without it a node that is cut off serves what it has in memory until
+	// until it is renewed, does not let a session be read while it is being released, and checks each session's ownership before it is
+	// served again. (A session that was made here by Create, or anew after a Delete, is not the store's yet: until
+	// its first flush another node may make it, too.) Without it a node that is cut off serves what it has in memory until
 	// the store fences it.
 	Strict bool
 

@@ -107,6 +107,7 @@ type extra[V any] struct {
 	schema  uint32    // likewise
 	probed  bool      // the last entry that was sent alone, by probing, was the main one
 	birth   uint64    // if creating: the seq of the first attempt; 0 before
+	regain  uint64    // the change that takes a release back: before it is saved, another node may have been granted the session
 	gone    error     // why state is departed
 	line    *lifeline // if held, and it was evicted at some time
 	untold  error     // that something was rejected, and no Sync has said so
@@ -148,7 +149,7 @@ const anyLife = ^uint32(0)
 // less gives up the extra if nothing is in it any more. Caller holds mu.
 func (s *session[V]) less() {
 	if x := s.x; x != nil && len(x.rest)+len(x.dirty)+len(x.loads)+len(x.waiters)+len(x.aliases) == 0 &&
-		x.schema == 0 && x.gone == nil && x.untold == nil && x.whole == nil && x.birth == 0 && x.forgotten == 0 && x.due == 0 && x.line == nil {
+		x.schema == 0 && x.gone == nil && x.untold == nil && x.whole == nil && x.birth == 0 && x.forgotten == 0 && x.due == 0 && x.line == nil && x.regain <= s.saved {
 		s.x = nil
 	}
 }

@@ -308,6 +308,7 @@ func (db *DB[V]) keep(s *session[V]) bool {
 	if s.state == live && s.release {
 		s.release = false
 		db.headAgain(s) // the store may have it as released, or be about to
+		s.more().regain = s.ver
 	}
 	return s.state == live || !errors.Is(s.gone(), ErrReleased)
 }
