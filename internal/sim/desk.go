@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -189,6 +190,9 @@ func (d *desk) tenure(h *kvstore.Session[string]) *tenure {
 func (d *desk) handle(ctx context.Context) (*tenure, error) {
 	if d.h == nil {
 		h, err := d.n.db.Session(ctx, d.id)
+		if errors.Is(err, kvstore.ErrNotFound) {
+			d.deleted()
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -227,13 +231,27 @@ func (d *desk) handle(ctx context.Context) (*tenure, error) {
 	return t, nil
 }
 
+// deleted settles what was in doubt of a session that turned out to be deleted in memory, or expired.
+func (d *desk) deleted() {
+	c := d.n.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t, now := d.t, time.Now(); t != nil && t.unsure {
+		switch {
+		case !t.last().view(now).exists:
+			t.settle(true)
+		case !t.before().view(now).exists:
+			t.settle(false)
+		}
+	}
+}
+
 // seen reports whether what was read is what s was at some time of the call.
 func seen(got, s state, start, end time.Time) bool {
-	got.expires = s.expires // it is not read
 	if !got.exists {
 		return !s.view(start).exists || !s.view(end).exists
 	}
-	for k, c := range got.cells { // nor are the entries' expiries
+	for k, c := range got.cells { // the entries' expiries are not read
 		c.until = s.cells[k].until
 		got.cells[k] = c
 	}
@@ -252,7 +270,7 @@ func seen(got, s state, start, end time.Time) bool {
 			return false
 		}
 	}
-	return a.exists
+	return a.exists && a.expires == got.expires
 }
 
 // all reads the session as it is in memory, but for what cannot be stored.
@@ -267,6 +285,7 @@ func (d *desk) all(ctx context.Context) (state, error) {
 			s.cells[k] = cell{v: v}
 		}
 	}
+	s.expires = store.TimeOf(d.h.Expires())
 	return s, nil
 }
 
@@ -281,7 +300,7 @@ func (c *cluster) unmade(err error) bool {
 			return true
 		}
 	}
-	return false
+	return strings.Contains(err.Error(), "did not answer a claim") // so there was no session to change
 }
 
 // change makes writes.
@@ -343,7 +362,13 @@ func (d *desk) served(t *tenure, start time.Time) {
 		return
 	}
 	for _, g := range c.grants[d.id] {
-		if g.t.epoch > t.epoch && !g.forced && g.at.Before(start) {
+		if g.t.epoch <= t.epoch {
+			continue
+		}
+		if g.forced || g.created { // a steal does not wait for a lease; and who deletes a session has no claim to the next of that name
+			return
+		}
+		if g.at.Before(start) {
 			c.failLocked(leased, "node %s has served %s in epoch %d; node %s adopted it %v before", d.n.name, d.id, t.epoch, g.t.n.name, start.Sub(g.at))
 		}
 	}
@@ -435,8 +460,10 @@ func (d *desk) pending(value string, t *tenure, f func(state) state) (settle fun
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	d.pend, d.pendValue, d.tried = f, value, nil
-	if t != nil {
-		d.tries(t)
+	for _, t := range []*tenure{t, d.t} { // the newest may be in memory, or about to come in, instead of the one that is known
+		if t != nil {
+			d.tries(t)
+		}
 	}
 	return func(made *tenure, sure bool) {
 		c.mu.Lock()
@@ -455,16 +482,26 @@ func (d *desk) tries(t *tenure) {
 	if d.pend == nil || t.unsure || slices.Contains(d.tried, t) {
 		return
 	}
-	t.try(d.pend(t.last()))
+	s := d.pend(t.last())
+	if s.equal(t.last()) {
+		return
+	}
+	t.try(s)
 	t.own[d.pendValue] = true
 	d.tried = append(d.tried, t)
 }
 
-// found is handle, and nil without an error if the session is not in memory.
+// found is handle, and nil without an error if the session is not in memory, and nothing is in doubt of it.
 func (d *desk) found(ctx context.Context) (*tenure, error) {
 	t, err := d.handle(ctx)
 	if err == nil || errors.Is(err, errInDoubt) {
 		return t, err
+	}
+	c := d.n.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if d.t != nil && d.t.unsure {
+		return nil, errInDoubt
 	}
 	return nil, nil
 }
@@ -480,7 +517,7 @@ func (d *desk) adoptOrCreate(ctx context.Context) error {
 	d.h, d.ht = nil, nil
 	var settle func(*tenure, bool)
 	if d.absentHere(t, now) {
-		settle = d.pending("", d.absent(t), func(s state) state {
+		settle = d.pending("", t, func(s state) state {
 			if s.view(time.Now()).exists {
 				return s
 			}
@@ -517,26 +554,24 @@ func (d *desk) absentHere(t *tenure, now time.Time) bool {
 	return t != nil && !t.last().view(now).exists || t == nil && d.t != nil && !d.t.last().view(now).exists
 }
 
-// absent returns the tenure in which that was.
-func (d *desk) absent(t *tenure) *tenure {
-	d.n.c.mu.Lock()
-	defer d.n.c.mu.Unlock()
-	if t == nil {
-		t = d.t
+// late reports whether s is what the call under way makes of the session, if that has expired since the call began: then it is
+// born anew. Caller holds mu.
+func (d *desk) late(t *tenure, s state, now time.Time) bool {
+	if d.pend == nil || !slices.Contains(d.tried, t) || t.before().view(now).exists {
+		return false
 	}
-	return t
+	anew := d.pend(t.before())
+	if !anew.same(s, now) {
+		return false
+	}
+	t.states[len(t.states)-1] = anew
+	return true
 }
 
 func (d *desk) mainPut(ctx context.Context) error {
 	t, err := d.found(ctx)
 	if err != nil {
 		return err
-	}
-	if d.absentHere(t, time.Now()) {
-		t = d.absent(t)
-	}
-	if t != nil && t.unsure {
-		return errInDoubt
 	}
 	c := d.n.c
 	v := c.value()
@@ -553,10 +588,15 @@ func (d *desk) mainPut(ctx context.Context) error {
 		return fmt.Errorf("done, then %w", serr)
 	}
 	made := d.tenure(h)
-	settle(made, made != nil)
 	if made != nil {
 		d.h, d.ht = h, made
+		c.mu.Lock()
+		if made.unsure && h.Expires().IsZero() {
+			d.late(made, state{exists: true, cells: map[string]cell{"": {v: v}}}, time.Now())
+		}
+		c.mu.Unlock()
 	}
+	settle(made, made != nil)
 	return nil
 }
 
@@ -662,7 +702,7 @@ func (d *desk) crowd(ctx context.Context, t *tenure, size int) error {
 		return nil // whether a transaction was made could not always be told
 	}
 	from := count(base.cells[crowdKey].v)
-	t.crowd = &crowd{base, from}
+	t.crowd = &crowd{base: base, from: from}
 	c.mu.Unlock()
 
 	var wg sync.WaitGroup
@@ -701,8 +741,13 @@ func (d *desk) crowd(ctx context.Context, t *tenure, size int) error {
 		t.states = append(t.states, t.last().with(map[string]cell{crowdKey: {v: v}, crowdTwin: {v: v}}, time.Now()))
 		t.own[v] = true
 	}
-	// What the store has had meanwhile is one of these.
+	had := t.crowd.had
 	t.crowd = nil
+	for _, s := range had {
+		if !t.note(s, time.Now()) {
+			c.failLocked(whole, "node %s: %s in epoch %d: the store has had %v; transactions made of it %v", d.n.name, d.id, t.epoch, s, t.states[max(t.low, 0):])
+		}
+	}
 	d.moved(failed)
 	return failed
 }

@@ -60,6 +60,7 @@ type tenure struct {
 type crowd struct {
 	base state
 	from int
+	had  []state // what the store has had meanwhile
 }
 
 const crowdKey, crowdTwin = "crowd", "crowd twin"
@@ -101,9 +102,6 @@ func (t *tenure) settle(made bool) {
 
 // note finds which of its states the store has now; false if it is none.
 func (t *tenure) note(s state, now time.Time) bool {
-	if t.crowd != nil && t.crowd.fits(s, now) {
-		return true
-	}
 	for i := len(t.states) - 1; i >= max(t.low, 0); i-- {
 		if t.states[i].same(s, now) {
 			t.high = max(t.high, i)
@@ -114,6 +112,10 @@ func (t *tenure) note(s state, now time.Time) bool {
 				}
 			}
 		}
+	}
+	if t.crowd != nil && t.crowd.fits(s, now) {
+		t.crowd.had = append(t.crowd.had, s)
+		return true
 	}
 	return false
 }
@@ -136,6 +138,8 @@ type grant struct {
 	t      *tenure
 	at     time.Time
 	forced bool
+
+	created bool
 }
 
 type tenureKey struct {
@@ -159,7 +163,7 @@ func (c *cluster) granted(r store.ClaimRequest, before, after store.Header, crea
 	s.at = now
 	t := &tenure{n: n, id: r.Session, epoch: after.Epoch, granted: now, states: []state{s}, seen: map[string]bool{}, own: map[string]bool{}}
 	c.tenures[k] = t
-	c.grants[r.Session] = append(c.grants[r.Session], grant{t, now, r.Force})
+	c.grants[r.Session] = append(c.grants[r.Session], grant{t, now, r.Force, created})
 	if before.Exists() && before.Owner.Incarnation != r.Owner.Incarnation {
 		c.count.handOffs.Add(1)
 	}
@@ -186,12 +190,12 @@ func (c *cluster) stored(ch store.Change, mine bool, s state) {
 		d.fresh = nil
 		t.epoch, t.granted = ch.Epoch, now
 		c.tenures[k] = t
-		c.grants[ch.Session] = append(c.grants[ch.Session], grant{t, now, false})
+		c.grants[ch.Session] = append(c.grants[ch.Session], grant{t, now, false, true})
 	}
 	for _, e := range ch.Puts {
 		t.seen[string(e.Value)] = true
 	}
-	if !t.note(s, now) {
+	if !t.note(s, now) && !(n.desk(ch.Session).late(t, s, now) && t.note(s, now)) {
 		c.failLocked(whole, "node %s, %s in epoch %d: the store has %v; since what it had before, the session was %v", n.name, ch.Session, ch.Epoch, s, t.states[max(t.low, 0):])
 	}
 }

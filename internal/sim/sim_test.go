@@ -4,33 +4,43 @@ import (
 	"flag"
 	"strings"
 	"testing"
+	"time"
 )
 
 var (
-	seed  = flag.Uint64("seed", 0, "the only seed to be run; 0: as many as -histories says")
-	steps = flag.Int("steps", 500, "steps of a history")
-	many  = flag.Int("histories", 200, "histories")
-	first = flag.Uint64("first", 1, "the first of their seeds")
+	seed      = flag.Uint64("seed", 0, "the only seed to be run; 0: all of them from -first on")
+	first     = flag.Uint64("first", 1, "the first seed")
+	steps     = flag.Int("steps", 500, "steps of a history")
+	histories = flag.Int("histories", 0, "histories; 0: 2000, or 200 with -short")
+	soak      = flag.Duration("soak", 0, "for how long TestSoak runs; 0: it does not")
 )
 
 // tell fails the test with the shortest story that breaks what p breaks.
 func tell(t *testing.T, p Plan, v *Violation) {
 	t.Helper()
-	p, v = Shrink(t, p, v, 300)
+	q, v := Shrink(t, p, v, 400)
 	var story strings.Builder
-	again := Run(t, p, &story, nil)
-	t.Errorf("seed %d: %v\n%v%s", p.Seed, v, p, story.String())
+	again := Run(t, q, &story, nil)
+	t.Errorf("seed %d, %d steps: %v\n%v%s", p.Seed, len(p.Steps), v, q, story.String())
 	if again == nil {
 		t.Errorf("it did not happen again")
 	}
 }
 
+// TestSim runs histories, each from its seed. One that breaks a guarantee is shrunk and told:
+//
+//	go test ./internal/sim -run Sim -seed 4711 -steps 500 -v
 func TestSim(t *testing.T) {
-	var counts Counts
-	from, n := *first, *many
-	if *seed != 0 {
+	from, n := *first, *histories
+	switch {
+	case *seed != 0:
 		from, n = *seed, 1
+	case n == 0 && testing.Short():
+		n = 200
+	case n == 0:
+		n = 2000
 	}
+	var counts Counts
 	for i := range uint64(n) {
 		p := New(from+i, *steps)
 		if v := Run(t, p, nil, &counts); v != nil {
@@ -39,4 +49,26 @@ func TestSim(t *testing.T) {
 		}
 	}
 	t.Log(counts)
+}
+
+// TestSoak does the same for as long as it is told, with seeds that no other run had: they begin at the time of day.
+func TestSoak(t *testing.T) {
+	if *soak == 0 {
+		t.Skip("for how long is not said: -soak")
+	}
+	start, from := time.Now(), uint64(time.Now().UnixMicro())
+	var counts Counts
+	told := start
+	for time.Since(start) < *soak && !t.Failed() {
+		p := New(from, *steps)
+		if v := Run(t, p, nil, &counts); v != nil {
+			tell(t, p, v)
+		}
+		from++
+		if time.Since(told) > time.Minute {
+			told = time.Now()
+			t.Log(time.Since(start).Round(time.Second), counts)
+		}
+	}
+	t.Log(time.Since(start).Round(time.Second), counts)
 }
