@@ -148,7 +148,7 @@ func (db *DB[V]) remains(ended error, stuck bool) error {
 			l.mu.Unlock()
 		}
 	}
-	for s := range db.sessions.all() {
+	for s := range db.residents() {
 		s.mu.Lock()
 		if s.state != live {
 			s.mu.Unlock()

@@ -164,7 +164,7 @@ func (db *DB[V]) auditOnce(ctx context.Context, gen uint32) error {
 	// The rest is somebody else's, or was not there to be walked: ask for each. One that cannot be read does not keep
 	// the others from being asked for.
 	var failed error
-	for s := range db.sessions.all() {
+	for s := range db.residents() {
 		if s.verified.Load() == gen || s.dead() {
 			continue
 		}

@@ -2,6 +2,9 @@ package kvstore
 
 import (
 	"fmt"
+	"iter"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -253,6 +256,15 @@ func (s *session[V]) leave(st state, why error) {
 	if why != nil {
 		s.more().gone = why
 	}
+}
+
+// residents yields the sessions in memory, in no order; in a simulation in that of their IDs.
+func (db *DB[V]) residents() iter.Seq[*session[V]] {
+	all := db.sessions.all()
+	if db.world == nil {
+		return all
+	}
+	return slices.Values(slices.SortedFunc(all, func(a, b *session[V]) int { return strings.Compare(a.id, b.id) }))
 }
 
 // out removes a session that has left from the map, so that it can come in again. Caller holds no lock.

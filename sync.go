@@ -57,6 +57,11 @@ func (b *barrier) wait(ctx context.Context) error {
 	case <-b.done:
 		return b.err
 	case <-ctx.Done():
+	}
+	select {
+	case <-b.done: // it is known all the same
+		return b.err
+	default:
 		return ctx.Err()
 	}
 }
@@ -333,7 +338,7 @@ func (db *DB[V]) Drain(ctx context.Context) (err error) {
 		}
 		b := newBarrier()
 		var leaving []*session[V]
-		for s := range db.sessions.all() {
+		for s := range db.residents() {
 			db.vacate(s) // whoever is making it finds that the node drains
 			s.mu.Lock()
 			if s.state != live {
