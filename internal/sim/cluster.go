@@ -185,6 +185,9 @@ func (c *cluster) start(i int) {
 	o := c.plan.Setup.Options
 	o.Node, o.Addr, o.Codec = n.name, n.name, codec{}
 	o.Hooks.Lost = n.lost
+	if c.plan.Setup.Sabotage == "no bound" {
+		o.MaxBuffer *= 1000
+	}
 	ctx, cancel := context.WithTimeout(world.With(context.Background(), w), time.Minute)
 	defer cancel()
 	var err error
@@ -256,7 +259,7 @@ func (c *cluster) value() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.values++
-	return fmt.Sprint("v", c.values)
+	return fmt.Sprint("v", c.values, strings.Repeat("~", c.plan.Setup.Padding))
 }
 
 // do lets a step happen. What may take time goes on beside the steps that follow.
@@ -407,7 +410,7 @@ func (n *node) close(ctx context.Context) error {
 
 // patience is how long whoever asked waits for the answer.
 func patience(s Step) time.Duration {
-	return []time.Duration{20 * time.Millisecond, 500 * time.Millisecond, 3 * time.Second, 30 * time.Second}[s.N>>8%4]
+	return []time.Duration{20 * time.Millisecond, 500 * time.Millisecond, 3 * time.Second, 30 * time.Second}[s.N>>8%4] + 127
 }
 
 // check looks at what can be judged between two steps.
@@ -422,12 +425,8 @@ func (c *cluster) check() {
 			continue
 		}
 		s := n.db.Stats()
-		limit := o.MaxBuffer
-		if c.plan.Setup.Sabotage == "small bound" {
-			limit = 200
-		}
-		if s.Buffered > limit || s.Buffered < 0 {
-			c.fail(bounded, "node %s: %d bytes are buffered, at most %d may be", n.name, s.Buffered, limit)
+		if s.Buffered > o.MaxBuffer || s.Buffered < 0 {
+			c.fail(bounded, "node %s: %d bytes are buffered, at most %d may be", n.name, s.Buffered, o.MaxBuffer)
 		}
 		since, well := n.line.well()
 		if !well || now.Sub(since) < c.recovery() {
@@ -459,9 +458,6 @@ func (c *cluster) check() {
 func (c *cluster) lag() time.Duration {
 	o := c.plan.Setup.Options
 	flush := 2 * c.plan.Setup.Latency * time.Duration(1+(c.plan.Setup.Sessions+o.MaxBatch-1)/o.MaxBatch)
-	if c.plan.Setup.Sabotage == "slow" {
-		return o.MaxDelay / 2
-	}
 	return o.MaxDelay*103/100 + 3*flush + time.Millisecond
 }
 
@@ -475,6 +471,9 @@ func (c *cluster) recovery() time.Duration {
 func (c *cluster) end() {
 	for _, n := range c.byIncarnation {
 		n.line.mend()
+		if c.plan.Setup.Sabotage == "deaf" {
+			n.line.set(func() { n.line.cutOut = true })
+		}
 	}
 	if c.failed() {
 		for _, n := range c.nodes {

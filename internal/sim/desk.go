@@ -55,7 +55,7 @@ func (n *node) request(s Step) {
 	c.asked.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience(s))
 		defer cancel()
-		n.line.pass() // a paused process hears nothing
+		n.line.pass(n.name+d.id, uint64(s.N)) // a paused process hears nothing
 		err := d.serve(ctx, s)
 		c.mu.Lock()
 		d.busy = false

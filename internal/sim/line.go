@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +38,7 @@ var (
 
 // fate is what becomes of one call.
 type fate struct {
+	i         uint64 // the call's number, of those of its name
 	out, back time.Duration
 	refused   bool
 	lost      bool          // never arrives
@@ -59,9 +61,13 @@ func (l *line) fate(call string) fate {
 	i, name := l.calls[call], l.node+call
 	latency := uint64(l.c.plan.Setup.Latency)
 	f := fate{
+		i:    i,
 		out:  time.Duration(l.c.draw(name+"out", i, latency)) + 101,
 		back: time.Duration(l.c.draw(name+"back", i, latency)) + 103,
 		lost: l.cutOut,
+	}
+	if l.c.plan.Setup.Sabotage == "slow" && strings.HasPrefix(call, "apply") {
+		f.out += l.c.plan.Setup.Options.StoreTimeout / 2
 	}
 	if l.flaky {
 		switch l.c.draw(name+"fate", i, 16) {
@@ -81,7 +87,8 @@ func (l *line) fate(call string) fate {
 }
 
 // pass waits while the node is paused. It reports false if it was killed meanwhile: then it never sent what it was about to.
-func (l *line) pass() bool {
+// What waited does not go on all at once: the name and number say in which order.
+func (l *line) pass(name string, i uint64) bool {
 	for {
 		l.mu.Lock()
 		frozen := l.frozen
@@ -91,6 +98,7 @@ func (l *line) pass() bool {
 		}
 		select {
 		case <-frozen:
+			time.Sleep(time.Duration(l.c.draw(name, i, 100_000)))
 		case <-l.dead:
 			return false
 		}
@@ -146,7 +154,7 @@ func call[R any](ctx context.Context, l *line, name string, do func() (R, error)
 	answers := make(chan answer, 1)
 	f := l.fate(name)
 	l.c.travels.Go(func() {
-		if !l.pass() {
+		if !l.pass(name+"out", f.i) {
 			return
 		}
 		time.Sleep(f.out + f.late)
@@ -167,7 +175,7 @@ func call[R any](ctx context.Context, l *line, name string, do func() (R, error)
 			l.c.travels.Go(func() { time.Sleep(f.twin); do() })
 		}
 		time.Sleep(f.back)
-		l.pass()
+		l.pass(name+"back", f.i)
 		if f.unheard || l.isCut(true) {
 			l.c.count.unheard.Add(1)
 			return

@@ -187,7 +187,7 @@ func (c *cluster) stored(ch store.Change, mine bool, s state) {
 			c.failLocked(endedEpoch, "change %d of epoch %d of %s by %s was applied, and that tenure never began", ch.Seq, ch.Epoch, ch.Session, ch.Owner.Node)
 			return
 		}
-		d.fresh = nil
+		d.fresh, d.t = nil, t
 		t.epoch, t.granted = ch.Epoch, now
 		c.tenures[k] = t
 		c.grants[ch.Session] = append(c.grants[ch.Session], grant{t, now, false, true})

@@ -23,6 +23,7 @@ type Setup struct {
 	Nodes, Sessions, Keys int
 
 	Options kvstore.Options
+	Padding int             // bytes by which values are longer than they need be
 	Latency time.Duration   // of the way to the store, one way, at most
 	Drift   []float64       // how fast each node's clock runs; 1 is right
 	Weights map[Verb]uint32 // how often each verb is drawn
@@ -145,6 +146,7 @@ func newSetup(rnd *rand.Rand) Setup {
 		Nodes:    2 + rnd.IntN(3),
 		Sessions: 1 + rnd.IntN(6),
 		Keys:     1 + rnd.IntN(4),
+		Padding:  pick(rnd, 0, 0, 0, 300, 1500),
 		Latency:  pick(rnd, ms/10, ms, 10*ms, 40*ms),
 		Options: kvstore.Options{
 			MaxDelay:     pick(rnd, ms, 5*ms, 50*ms, 100*ms),

@@ -48,6 +48,9 @@ func (tr *truth) claim(r store.ClaimRequest) (store.Claim, error) {
 	defer tr.mu.Unlock()
 	before := tr.header(r.Session)
 	c, err := tr.st.Claim(context.Background(), r)
+	if tr.c.plan.Setup.Sabotage == "two owners" && c.Outcome == store.Held { // granted, and not written
+		c.Outcome, c.Header.Owner, c.Header.Epoch = store.Granted, r.Owner, c.Header.Epoch+1
+	}
 	if err != nil || c.Outcome != store.Granted {
 		return c, err
 	}
@@ -130,6 +133,9 @@ func (tr *truth) load(id string, keys []string) (store.Snapshot, error) {
 }
 
 func (tr *truth) live(n store.Node, ttl time.Duration) (bool, error) {
+	if tr.c.plan.Setup.Sabotage == "no lease" { // the store says so, and does not keep it
+		return true, nil
+	}
 	return tr.st.KeepAlive(context.Background(), n, ttl)
 }
 
