@@ -227,3 +227,76 @@ func TestLeaseCountsFromTheCall(t *testing.T) {
 		check(t, db.Close(context.Background()))
 	})
 }
+
+// A strict node whose Release was given up does not know whether the store has done it, and granted the session to another:
+// it serves it again when the store has taken the release back, and not before. While it is being released it is not read.
+func TestStrictAfterAReleaseGivenUp(t *testing.T) {
+	for _, adopted := range []bool{true, false} {
+		t.Run(fmt.Sprint("adopted ", adopted), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				mem := memory.New()
+				deaf := make(chan struct{}) // until it is closed, the answers to releases, and whatever comes after, are lost
+				var released bool
+				line := &tap{Store: mem}
+				line.apply = func(ctx context.Context, cs []store.Change) ([]store.Result, error) {
+					select {
+					case <-deaf:
+						return mem.Apply(ctx, cs)
+					default:
+					}
+					if released {
+						<-ctx.Done()
+						return nil, ctx.Err()
+					}
+					rs, err := mem.Apply(ctx, cs)
+					if cs[0].Release {
+						released = true
+						<-ctx.Done()
+						return nil, ctx.Err()
+					}
+					return rs, err
+				}
+				o := brisk("a")
+				o.Strict, o.StoreTimeout = true, time.Second
+				a := openInts(t, line, o)
+				defer a.Close(ctx)
+				s, err := a.AdoptOrCreate(ctx, "s")
+				check(t, err)
+				check(t, s.Put(ctx, "", 1))
+				check(t, s.Sync(ctx))
+
+				short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+				defer cancel()
+				gone := make(chan error, 1)
+				go func() { gone <- a.Release(short, "s") }()
+				time.Sleep(50 * time.Millisecond)
+				_, err = s.Get(ctx, "")
+				want(t, err, kvstore.ErrReleased)
+				want(t, <-gone, context.DeadlineExceeded)
+
+				if adopted {
+					b := openInts(t, mem, brisk("b"))
+					defer b.Close(ctx)
+					_, err := b.Adopt(ctx, "s")
+					check(t, err)
+				}
+				_, err = s.Get(ctx, "")
+				want(t, err, kvstore.ErrSuspended)
+				want(t, s.Put(ctx, "", 2), kvstore.ErrSuspended)
+				_, err = a.Get(ctx, "s")
+				want(t, err, kvstore.ErrSuspended)
+
+				close(deaf)
+				time.Sleep(5 * time.Second)
+				_, err = s.Get(ctx, "")
+				if adopted {
+					want(t, err, kvstore.ErrFenced)
+				} else {
+					check(t, err)
+					check(t, s.Put(ctx, "", 2))
+				}
+			})
+		})
+	}
+}
