@@ -3,6 +3,8 @@
 # make bench   the table of ratios; make bench-json for programs
 # make fuzz    every fuzz target, FUZZTIME each
 # make mutants breaks the code on purpose, in one place after the other, and shows which test notices
+# make sim     2,000 simulated histories of 500 steps; make sim SEED=4711 replays one
+# make soak    simulated histories for SOAK, with seeds of their own
 # make crash   the kill -9 test of the embedded store, many rounds
 
 # Every directory with a go.mod is a module, and is tested.
@@ -10,12 +12,15 @@ MODULES  := $(patsubst %/go.mod,%,$(shell git ls-files --cached --others --exclu
 TOOLS    := $(CURDIR)/.ci/tools.mod
 FUZZTIME ?= 30s
 ROUNDS   ?= 2000
+SOAK     ?= 1h
+SEED     ?= 0
 TESTFLAGS ?= -race -timeout 12m
 
-.PHONY: test lint bench bench-json fuzz mutants crash modules
+.PHONY: test lint bench bench-json fuzz mutants crash sim soak modules
 
 test: lint
 	@set -e; for m in $(MODULES); do echo "== go test $(TESTFLAGS) ./... in $$m"; (cd $$m && go test $(TESTFLAGS) ./...); done
+	@$(MAKE) --no-print-directory sim
 
 lint:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not formatted by gofmt:"; echo "$$out"; exit 1; fi
@@ -35,6 +40,13 @@ fuzz:
 
 mutants:
 	go run ./internal/mutants
+
+# Without the race detector: so a seed replays exactly, and it is ten times as many. With it they are part of the tests.
+sim:
+	go test ./internal/sim -count=1 -v -run 'TestSim$$' -args -seed=$(SEED)
+
+soak:
+	go test ./internal/sim -count=1 -v -timeout 0 -run TestSoak -args -soak=$(SOAK)
 
 crash:
 	go test ./store/bolt -run TestKilled -v -count=1 -timeout 60m -args -bolt.rounds=$(ROUNDS)

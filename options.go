@@ -42,7 +42,8 @@ type Options struct {
 	MaxDelay time.Duration
 
 	// MaxBuffer bounds what is not stored yet, in bytes: keys, values as they lie in memory (see
-	// Sizer), and 64 bytes for each. Zero: 64 MiB. At least 4 KiB.
+	// Sizer), and 64 bytes for each. A release is never refused: each that is under way may add 64 bytes and
+	// the ID. Zero: 64 MiB. At least 4 KiB.
 	MaxBuffer int64
 
 	// Overflow says what a write does when the buffer is full. Zero: Block.

@@ -40,8 +40,9 @@ func (n *node) desk(id string) *desk {
 	return d
 }
 
-// request has a client ask for something, unless the one before it waits for its answer still. It goes on by itself.
-func (n *node) request(s Step) {
+// request has a client ask for something, unless the one before it waits for its answer still. It goes on by itself. An event
+// for a session that lives elsewhere is sent there, once.
+func (n *node) request(s Step, sentOn bool) {
 	c := n.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,7 +64,27 @@ func (n *node) request(s Step) {
 		if err != nil {
 			c.log("        node %s: %v %s → %v", n.name, s.Verb, d.id, err)
 		}
+		var elsewhere *kvstore.OwnedError
+		if s.Verb == Event && !sentOn && errors.As(err, &elsewhere) {
+			c.sendOn(s, elsewhere.Addr)
+		}
 	})
+}
+
+// sendOn sends an event to the process that has an address now.
+func (c *cluster) sendOn(s Step, addr string) {
+	c.mu.Lock()
+	var to *node
+	for _, n := range c.nodes {
+		if n.name == addr && !n.gone {
+			to = n
+		}
+	}
+	c.mu.Unlock()
+	if to != nil {
+		c.count.sentOn.Add(1)
+		to.request(s, true)
+	}
 }
 
 var errInDoubt = errors.New("sim: what the last request did is not known")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -208,7 +209,7 @@ func (s state) String() string {
 	}
 	str := "{"
 	for _, k := range slices.Sorted(maps.Keys(s.cells)) {
-		str += fmt.Sprintf("%q:%s", k, s.cells[k].v)
+		str += fmt.Sprintf("%q:%s", k, strings.TrimRight(s.cells[k].v, "~"))
 		if u := s.cells[k].until; u != 0 {
 			str += fmt.Sprintf(" until %v", u.Std().Format("05.000"))
 		}
