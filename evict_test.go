@@ -2,9 +2,12 @@ package kvstore_test
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
+	"weak"
 
+	"github.com/seed-6f1f505d/kvstore"
 	"github.com/seed-6f1f505d/kvstore/store/memory"
 )
 
@@ -53,4 +56,34 @@ func TestEvictionResistsScans(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A DB that was closed is garbage when nobody has it, whatever it evicted, and whoever had a handle on that.
+func TestClosedIsGarbage(t *testing.T) {
+	var gone weak.Pointer[kvstore.DB[int]]
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		o := brisk("a")
+		o.MaxResident = 2
+		db := openInts(t, memory.New(), o)
+		gone = weak.Make(db)
+		var handles []*kvstore.Session[int]
+		for i := range 50 {
+			s, err := db.AdoptOrCreate(ctx, fmt.Sprint(i))
+			check(t, err)
+			check(t, s.Put(ctx, "", i))
+			check(t, db.Flush(ctx))
+			handles = append(handles, s)
+		}
+		for i, s := range handles {
+			if v, err := s.Get(ctx, ""); v != i || err != nil {
+				t.Errorf("%d reads as %d, %v", i, v, err)
+			}
+		}
+		check(t, db.Close(ctx))
+	})
+	runtime.GC()
+	if gone.Value() != nil {
+		t.Error("something holds it")
+	}
 }

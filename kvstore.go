@@ -38,8 +38,8 @@ type DB[V any] struct {
 
 	lanes     []*lane[V]
 	budget    budget
-	sieve     *sieve[V] // nil without Options.MaxResident
-	lifelines lifelines // of the sessions that it evicted
+	sieve     *sieve[V]  // nil without Options.MaxResident
+	lifelines *lifelines // of the sessions that it evicted; an object of its own: the runtime holds it
 	expirer   expirer[V]
 	lease     lease
 	notes     *notifier
@@ -122,7 +122,7 @@ func Open[V any](ctx context.Context, st store.Store, o Options) (*DB[V], error)
 		db.stripes[i].calls = make(map[string]*call[V])
 	}
 	if o.MaxResident > 0 {
-		db.sieve = &sieve[V]{max: o.MaxResident}
+		db.sieve, db.lifelines = &sieve[V]{max: o.MaxResident}, new(lifelines)
 	}
 	if err := db.join(ctx); err != nil {
 		return nil, err

@@ -11,6 +11,8 @@ import (
 // whether the session it is on ended meanwhile. The store does not tell: a life that ends and the next that begins
 // may be one write, in one epoch.
 //
+// The runtime holds the table, to clean it up: nothing leads from it to a session, or none of them would ever be garbage.
+//
 // A lifeline is held by the sessions of its tenure, and they by the handles on them. When the last of these handles is
 // garbage, so is it: nobody is left to ask.
 type lifelines struct {
@@ -82,6 +84,9 @@ func (db *DB[V]) evict(s *session[V]) {
 // resume lets a session that was made of what the store has go on in the life in which it was evicted. Nobody else
 // knows the session yet.
 func (db *DB[V]) resume(s *session[V]) {
+	if db.lifelines == nil {
+		return
+	}
 	if line := db.lifelines.find(s.id); line != nil {
 		s.held, s.more().line = true, line
 		s.fate.Store(line.life.Load() << 1)

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/seed-6f1f505d/kvstore"
 	"github.com/seed-6f1f505d/kvstore/internal/world"
@@ -47,9 +49,26 @@ type counters struct {
 // Counts is how much happened, summed over plans.
 type Counts struct {
 	Plans, Steps, Requests, SentOn, HandOffs, Fenced, Faults, Kills, Reported int64
+
+	dbs []weak.Pointer[kvstore.DB[string]]
 }
 
-func (a *Counts) add(c *counters) {
+// Left returns how many DBs were closed and are not garbage.
+func (a *Counts) Left() (n int) {
+	runtime.GC()
+	for _, p := range a.dbs {
+		if p.Value() != nil {
+			n++
+		}
+	}
+	a.dbs = nil
+	return n
+}
+
+func (a *Counts) add(c *counters, nodes map[store.Incarnation]*node) {
+	for _, n := range nodes {
+		a.dbs = append(a.dbs, weak.Make(n.db))
+	}
 	a.Plans++
 	a.Steps += c.steps.Load()
 	a.Requests += c.requests.Load()
@@ -155,7 +174,7 @@ func Run(t *testing.T, p Plan, story *strings.Builder, counts *Counts) (v *Viola
 		c.end()
 		v = c.violation
 		if counts != nil {
-			counts.add(&c.count)
+			counts.add(&c.count, c.byIncarnation)
 		}
 	})
 	return v

@@ -48,6 +48,9 @@ func TestSim(t *testing.T) {
 			break
 		}
 	}
+	if n := counts.Left(); n > 0 && !t.Failed() {
+		t.Errorf("%d DBs are held by something after Close", n)
+	}
 	t.Log(counts)
 }
 
@@ -67,6 +70,9 @@ func TestSoak(t *testing.T) {
 		from++
 		if time.Since(told) > time.Minute {
 			told = time.Now()
+			if n := counts.Left(); n > 0 {
+				t.Errorf("%d DBs are held by something after Close", n)
+			}
 			t.Log(time.Since(start).Round(time.Second), counts)
 		}
 	}
