@@ -119,7 +119,7 @@ var mutations = []mutation{
 	l.since = now
 `, "TestModel|Lag|Delay"},
 	{"no backoff", "buffer.go",
-		`return rand.Int64N(int64(ceil)) + 1`, `return rand.Int64N(int64(min(ceil, 1))) + 1`, "TestNobodyWaitsForTheFenced|Backoff"},
+		`return db.world.Rand(int64(ceil)) + 1`, `return rand.Int64N(int64(min(ceil, 1))) + 1`, "TestNobodyWaitsForTheFenced|Backoff"},
 	{"what is flushed before its turn has no age", "buffer.go",
 		`	l.hold(s.since)
 	if l.waiting`, `	if l.waiting`, "TestSync"},
@@ -248,6 +248,61 @@ var mutations = []mutation{
 	f()`, `	}()
 	f()`, "Hook"},
 
+	{"Drain takes Close's clearing for its own", "sync.go",
+		`		case db.closing.Load(): // it takes out of memory what was not handed over, too
+			return ErrClosed
+`, ``, "TestCloseEndsDrain"},
+	{"after Close something has an age still", "close.go",
+		`		l.held.Store(0)
+`, ``, "TestCloseEndsDrain"},
+	{"that a former life's end is lost is not told", "adopt.go",
+		` || s.wipe && !s.creating, head`, `, head`, "TestLostHeaders"},
+	{"a strict node serves what it may have given away", "lease.go",
+		`	case s.x != nil && s.x.regain > s.saved:
+		return sessionError(s.id, ErrSuspended)
+`, ``, "TestStrictAfterAReleaseGivenUp"},
+	{"a strict node reads what it is giving away", "lease.go",
+		`	case s.release:
+		return sessionError(s.id, ErrReleased)
+`, ``, "TestStrictAfterAReleaseGivenUp"},
+
+	// Locks: which may be held while another is taken, and what none is held across.
+	{"a session's lock is taken under its lane's", "buffer.go",
+		`	// What is ready goes first: so its age is known.
+`, `	for _, s := range l.queue {
+		s.mu.Lock()
+		s.mu.Unlock()
+	}
+`, "TestStorm|TestClose"},
+	{"a stripe's lock is held while a call waits for the store", "adopt.go",
+		`		st.mu.Unlock()
+		select {
+		case <-c.done:`, `		defer st.mu.Unlock()
+		select {
+		case <-c.done:`, "Adopt"},
+	{"a session's lock is held across a call to the store", "load.go",
+		`	epoch, ours := s.epoch, s.creating
+	s.mu.Unlock()
+`, `	epoch, ours := s.epoch, s.creating
+	defer s.mu.Unlock()
+`, "Load|TestFaults"},
+	{"the codec runs under the session's lock", "flush.go",
+		`			taken, suspect = b.collect(db, s), alone
+`, `			taken, suspect = b.collect(db, s), alone
+			if taken {
+				b.encode(db, &b.flights[len(b.flights)-1])
+				taken = false
+			}
+`, "Codec|Encoding"},
+	{"hooks run under the session's lock", "hooks.go",
+		`func (n *notifier) post(f func()) {
+`, `func (n *notifier) post(f func()) {
+	if n.wake != nil {
+		n.call(f)
+		return
+	}
+`, "Hook"},
+
 	// The file.
 	{"bolt does not verify checksums", "store/bolt/record.go",
 		`if binary.BigEndian.Uint64(content[n:]) != checksum(key, content[:n]) {`, `if false {`, "TestFlipped|TestHeaderRecord"},
@@ -264,6 +319,10 @@ var mutations = []mutation{
 			if err := b.do(it); err != nil {`, "TestContract|TestAgainstMemory"},
 	{"bolt says that it has four writers", "store/bolt/bolt.go",
 		`Writers() int { return 1 }`, `Writers() int { return 4 }`, "Writers"},
+	{"Check takes a bucket for a tombstone's record", "store/bolt/check.go",
+		`	if e.bucket {
+		c.report(fmt.Errorf("index of tombstones`, `	if false {
+		c.report(fmt.Errorf("index of tombstones`, "TestDamageStopsCollectionOnly"},
 	{"bolt goes on after a sync that failed", "store/bolt/guard.go",
 		`&& !s.opt.NoSync && !rolledBack(err) {`, `&& false {`, "Sync|Full"},
 }
