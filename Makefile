@@ -5,6 +5,7 @@
 # make mutants breaks the code on purpose, in one place after the other, and shows which test notices
 # make sim     2,000 simulated histories of 500 steps; make sim SEED=4711 replays one
 # make soak    simulated histories for SOAK, with seeds of their own
+# make model  explores the protocol in every order of its steps, as it is, and then with each of the planted bugs
 # make crash   the kill -9 test of the embedded store, many rounds
 
 # Every directory with a go.mod is a module, and is tested.
@@ -16,7 +17,7 @@ SOAK     ?= 1h
 SEED     ?= 0
 TESTFLAGS ?= -race -timeout 12m
 
-.PHONY: test lint bench bench-json fuzz mutants crash sim soak modules
+.PHONY: test lint bench bench-json fuzz mutants model crash sim soak modules
 
 test: lint
 	@set -e; for m in $(MODULES); do echo "== go test $(TESTFLAGS) ./... in $$m"; (cd $$m && go test $(TESTFLAGS) ./...); done
@@ -47,6 +48,12 @@ sim:
 
 soak:
 	go test ./internal/sim -count=1 -v -timeout 0 -run TestSoak -args -soak=$(SOAK)
+
+# With a bug modelcheck must end with 1; 0 is a bug that was not found, and anything else no answer.
+model:
+	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; go build -o $$dir/modelcheck ./internal/model/cmd/modelcheck; $$dir/modelcheck; \
+	for b in $$($$dir/modelcheck -bugs); do echo "== $$b"; status=0; $$dir/modelcheck -bug $$b || status=$$?; \
+		if [ $$status -ne 1 ]; then echo "the bug $$b: status $$status, want 1"; exit 1; fi; done
 
 crash:
 	go test ./store/bolt -run TestKilled -v -count=1 -timeout 60m -args -bolt.rounds=$(ROUNDS)

@@ -2,7 +2,7 @@
 //
 //	go run ./internal/model/cmd/modelcheck                    the shapes of the test; exit status 1 if an invariant does not hold
 //	go run ./internal/model/cmd/modelcheck -deep              larger ones, too: minutes
-//	go run ./internal/model/cmd/modelcheck -bug no-tombstone  with a mistake in the protocol: the shortest way to what it does
+//	go run ./internal/model/cmd/modelcheck -bug no-tombstone  with a mistake in the protocol: the shortest way to what comes of it
 //	go run ./internal/model/cmd/modelcheck -list              shapes, bugs and invariants
 //	go run ./internal/model/cmd/modelcheck -shape pair -claims 3   one shape, with some bounds of its own
 package main
@@ -35,6 +35,7 @@ func run(args []string, out io.Writer) (sound bool, err error) {
 	f := flag.NewFlagSet("modelcheck", flag.ContinueOnError)
 	list := f.Bool("list", false, "list shapes, bugs and invariants")
 	deep := f.Bool("deep", false, "explore the deep shapes, too")
+	bugs := f.Bool("bugs", false, "list the names of the bugs alone")
 	bugName := f.String("bug", "none", "make this mistake, in the shape that shows it, unless told otherwise")
 	shapeName := f.String("shape", "", "explore this shape only")
 	only := f.Int("invariant", 0, "look only for this one, by its number in the list; 0: for the one that the bug is about, or all")
@@ -46,7 +47,13 @@ func run(args []string, out io.Writer) (sound bool, err error) {
 		return false, err
 	}
 	if *list {
-		show(out)
+		listAll(out)
+		return true, nil
+	}
+	if *bugs {
+		for _, b := range model.Bugs() {
+			fmt.Fprintln(out, b)
+		}
 		return true, nil
 	}
 	bug := model.Bug(0)
@@ -109,7 +116,8 @@ func explore(out io.Writer, s model.Shape, bug model.Bug, only model.Invariant) 
 	return false
 }
 
-func show(out io.Writer) {
+// listAll prints what there is to choose from.
+func listAll(out io.Writer) {
 	fmt.Fprintln(out, "shapes:")
 	for _, s := range model.Shapes() {
 		fmt.Fprintf(out, "  %-20s", s.Name)
