@@ -115,7 +115,7 @@ func Shapes() []Shape {
 		{"deep three", true, Bounds{Nodes: 3, Sessions: 1, Transactions: 3, Claims: 2, Timeouts: 1, Late: 1}},
 		{"deep batch", true, Bounds{Nodes: 3, Sessions: 2, Transactions: 1, Claims: 1, Timeouts: 2, Late: 2}},
 		{"deep pair", true, Bounds{Nodes: 2, Sessions: 1, Transactions: 3, Claims: 3, Timeouts: 1, Late: 1}},
-		{"deep twins", true, Bounds{Nodes: 2, Sessions: 1, Transactions: 2, Claims: 2, Steals: 1, Releases: 1, Timeouts: 1, Late: 1, Twins: 1, Crashes: 1}},
+		{"deep twins", true, Bounds{Nodes: 2, Sessions: 1, Transactions: 2, Claims: 1, Steals: 1, Releases: 1, Timeouts: 1, Late: 1, Twins: 1, Crashes: 1}},
 		{"deep claims", true, Bounds{Nodes: 3, Sessions: 1, Transactions: 2, Claims: 2, Steals: 1, Timeouts: 1, Late: 1, Crashes: 1}},
 		{"revival", true, Bounds{Nodes: 2, Sessions: 1, Transactions: 4, Claims: 1, Timeouts: 1, Late: 1}},
 	}
