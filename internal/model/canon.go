@@ -15,10 +15,16 @@ func (n *numbers) rank(v *uint8) {
 	*v = uint8(bits.OnesCount64(uint64(*n&^1) & (2<<*v - 1)))
 }
 
+// dense reports whether all numbers are their ranks already.
+func (n numbers) dense() bool { return (n|1)&((n|1)+1) == 0 }
+
 func (s *State) canonical(b *Bounds) {
 	for id := range uint8(b.Sessions) {
 		var n numbers
 		s.transactions(b, id, n.add)
+		if n.dense() {
+			continue
+		}
 		r := &s.records[id]
 		for _, txs := range []*set{&r.landed, &r.unseen, &r.lost} {
 			var ranked set
@@ -35,7 +41,9 @@ func (s *State) canonical(b *Bounds) {
 	}
 	for o := uint8(1); o <= uint8(maxNodes*(b.Crashes+1)); o++ {
 		var n numbers
-		s.flushes(b, o, n.add)
+		if s.flushes(b, o, n.add); n.dense() {
+			continue
+		}
 		s.flushes(b, o, n.rank)
 	}
 }
@@ -51,11 +59,15 @@ func (s *State) transactions(b *Bounds, id uint8, do func(*uint8)) {
 		l := &n.sessions[id]
 		do(&l.tx)
 		l.val.each(do)
-		n.flights[id].change.transactions(do)
-		n.asks[id].claim.transactions(do)
+		if n.flights[id].phase != idle {
+			n.flights[id].change.transactions(do)
+		}
+		if n.asks[id].phase != idle {
+			n.asks[id].claim.transactions(do)
+		}
 	}
 	for i := range s.late {
-		if m := &s.late[i]; m.session == id {
+		if m := &s.late[i]; m.kind != none && m.session == id {
 			m.transactions(do)
 		}
 	}
@@ -99,7 +111,7 @@ func (s *State) flushes(b *Bounds, owner uint8, do func(*uint8)) {
 		}
 	}
 	for i := range s.late {
-		if m := &s.late[i]; m.owner == owner {
+		if m := &s.late[i]; m.kind == change && m.owner == owner {
 			do(&m.seq)
 			do(&m.birth)
 		}
