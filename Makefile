@@ -21,6 +21,7 @@ TESTFLAGS ?= -race -timeout 12m
 
 test: lint
 	@set -e; for m in $(MODULES); do echo "== go test $(TESTFLAGS) ./... in $$m"; (cd $$m && go test $(TESTFLAGS) ./...); done
+	go test -count=1 ./internal/model
 	@$(MAKE) --no-print-directory sim
 
 lint:

@@ -490,10 +490,11 @@ func (db *DB[V]) discard(f *flight[V], r store.Result, why error) {
 	}
 	s, stored := f.s, r.Outcome == store.Applied || r.Outcome == store.Already
 	l := Lost{Session: s.id, Epoch: f.change.Epoch, Cause: why}
-	if !stored {
-		l.Deleted, l.head = f.change.Delete || f.ends(), f.head
-	}
 	s.mu.Lock()
+	// Who took the session out has told of its deletion, and of a life that ended since the flight began.
+	if !stored && !f.change.Delete && f.life == s.life() {
+		l.Deleted, l.head = f.ends(), f.head
+	}
 	for i := range f.items {
 		it := &f.items[i]
 		if stored && it.err == nil {

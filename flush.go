@@ -219,6 +219,10 @@ func (b *batch[V]) collect(db *DB[V], s *session[V]) bool {
 	}
 	f := flight[V]{s: s, ver: s.ver, upto: s.ver, since: since, life: s.life(), head: s.head}
 	first := len(b.items)
+	if s.tomb && !s.deleted && !s.creating {
+		b.bury(db, f)
+		return true
+	}
 	// Probing takes one entry at a time, in the order in which they became dirty; the main one, which has no place in it, every
 	// other time: none that changes all the time keeps another from its turn.
 	mainWaits := s.probing && s.x != nil && s.x.probed && len(s.x.dirty) > 0
@@ -275,6 +279,17 @@ func (b *batch[V]) collect(db *DB[V], s *session[V]) bool {
 	s.wipe = false
 	b.flights = append(b.flights, f)
 	return true
+}
+
+// bury sends a session's deletion once more, alone: it is not known to be stored, and the session has begun a new life. That
+// needs an epoch above the tombstone's. In the same one nobody could tell a creation by another node, which saw the
+// tombstone and is late, from one that came after the new life. Caller holds the session's mu.
+func (b *batch[V]) bury(db *DB[V], f flight[V]) {
+	s := f.s
+	f.ver, f.head = s.saved, false
+	f.change = store.Change{Session: s.id, Owner: db.self, Epoch: s.epoch, Seq: db.seq.Add(1), Create: true, Delete: true}
+	s.flying = true
+	b.flights = append(b.flights, f)
 }
 
 // take moves a dirty entry into the batch. Caller holds the session's mu.

@@ -88,6 +88,10 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 				s.x.birth = 0
 			}
 			s.tomb = s.tomb && f.change.Delete
+			if f.change.Delete && !s.deleted { // it has begun a new life meanwhile, which the store has not heard of
+				s.tomb, s.creating = false, true
+				s.epoch = max(s.epoch, r.Header.Epoch) + 1
+			}
 		}
 		done := s.saved == s.ver
 		leaves = done && (s.deleted || s.release && f.change.Release)

@@ -58,6 +58,7 @@ func (s *State) transactions(b *Bounds, id uint8, do func(*uint8)) {
 		n := &s.nodes[i]
 		l := &n.sessions[id]
 		do(&l.tx)
+		do(&l.died)
 		l.val.each(do)
 		if n.flights[id].phase != idle {
 			n.flights[id].change.transactions(do)

@@ -49,7 +49,7 @@ func (w *world) del(n, s uint8) bool {
 	}
 	w.end(n, s)
 	l.ver++
-	l.tx, l.deleted, l.queued = w.made[s], true, true
+	l.tx, l.died, l.deleted, l.queued = w.made[s], w.made[s], true, true
 	return true
 }
 
@@ -122,6 +122,12 @@ func (w *world) collect(n, s uint8) {
 	*f = flight{phase: sent, ver: l.ver, head: l.head}
 	m := message{kind: change, session: s, owner: w.incarnation(n), epoch: l.epoch, tx: l.tx}
 	l.queued = false
+	if l.tomb && !l.deleted && !l.creating && w.bug != SameEpochAfterDeath {
+		w.nodes[n].seq++
+		m.seq, m.tx, m.create, m.del = w.nodes[n].seq, l.died, true, true // as bury does
+		f.ver, f.head, f.change = l.saved, false, m
+		return
+	}
 	m.has, m.val = l.dirty, l.val
 	for k := range m.val {
 		if !m.has[k] {
@@ -331,6 +337,9 @@ func (w *world) settle(n, s uint8) {
 		if !f.void {
 			l.creating, l.blind, l.birth = false, false, 0
 			l.tomb = l.tomb && f.change.del
+			if f.change.del && !l.deleted && w.bug != SameEpochAfterDeath {
+				l.tomb, l.creating, l.epoch = false, true, max(l.epoch, f.epoch)+1
+			}
 		}
 		w.acknowledge(n, &f)
 		leaves = l.saved == l.ver && (l.deleted || l.release && f.change.release)
@@ -341,7 +350,7 @@ func (w *world) settle(n, s uint8) {
 	case leaves:
 		w.departed(n, s, l.tx)
 		*l = local{}
-	case !stored && (merged || l.queued || l.head || l.wipe || l.creating || l.tomb):
+	case !stored && (merged || l.queued || l.head || l.wipe || l.creating || l.tomb), stored && l.saved < l.ver && !l.queued:
 		l.queued = true
 	case !stored:
 		l.saved = max(l.saved, f.ver)

@@ -9,8 +9,16 @@ import (
 
 var deep = flag.Bool("deep", false, "explore the deep shapes, too: minutes, and some gigabytes")
 
+// slow skips what is one goroutine's work and takes twenty times as long under the race detector.
+func slow(t *testing.T) {
+	if raceEnabled {
+		t.Skip("run without the race detector")
+	}
+}
+
 // TestSound explores the protocol as it is.
 func TestSound(t *testing.T) {
+	slow(t)
 	for _, s := range Shapes() {
 		t.Run(s.Name, func(t *testing.T) {
 			if s.Deep && !*deep {
@@ -19,12 +27,8 @@ func TestSound(t *testing.T) {
 			t.Parallel()
 			r := Explore(s.Bounds, 0, 0)
 			t.Logf("%d states, %d transitions, depth %d", r.States, r.Transitions, r.Depth)
-			want := Invariant(0)
-			if s.Name == "revival" { // see the package comment; once that is mended, this fails
-				want = LostStaysLost
-			}
-			if r.Violated != want {
-				t.Errorf("violated: %v, want %v\n%s", r.Violated, want, strings.Join(r.Story, "\n"))
+			if r.Violated != 0 {
+				t.Errorf("violated: %v\n%s", r.Violated, strings.Join(r.Story, "\n"))
 			}
 			if r.States < 50_000 {
 				t.Errorf("there are only %d states: something cannot happen any more", r.States)
@@ -35,6 +39,7 @@ func TestSound(t *testing.T) {
 
 // TestBugs makes each mistake, and wants it found.
 func TestBugs(t *testing.T) {
+	slow(t)
 	type plant struct {
 		bug    Bug
 		breaks Invariant

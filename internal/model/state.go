@@ -101,6 +101,7 @@ type local struct {
 	queued           bool
 
 	tx    uint8 // the last transaction made here; 0 if none
+	died  uint8 // the last deletion made here; 0 if none
 	retry uint8 // of ReuseSeq alone: the seq of the attempt that had no answer
 }
 

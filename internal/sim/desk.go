@@ -199,12 +199,24 @@ func (d *desk) tenure(h *kvstore.Session[string]) *tenure {
 	epoch := h.Epoch()
 	t := c.tenures[tenureKey{d.n.inc, d.id, epoch}]
 	if t == nil {
+		t = d.next(epoch)
+	}
+	if t == nil {
 		t = d.fresh
 	}
 	if t == nil {
 		c.failLocked(oneOwner, "node %s serves %s in epoch %d, which the store has granted to nobody here", d.n.name, d.id, epoch)
 	}
 	return t
+}
+
+// next returns the newest tenure if it goes on in a higher epoch: the session was deleted in it, which is stored, and made anew
+// before this process had heard that. Caller holds mu.
+func (d *desk) next(epoch uint64) *tenure {
+	if t := d.t; t != nil && t.epoch < epoch && t.buried {
+		return t
+	}
+	return nil
 }
 
 // handle returns the tenure of the session if it is in memory, and settles what was in doubt.
@@ -321,7 +333,7 @@ func (c *cluster) unmade(err error) bool {
 			return true
 		}
 	}
-	return strings.Contains(err.Error(), "did not answer a claim") // so there was no session to change
+	return strings.Contains(err.Error(), "the store did not answer") // so there was no session to change
 }
 
 // change makes writes.

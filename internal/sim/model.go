@@ -49,6 +49,7 @@ type tenure struct {
 	states    []state
 	unsure    bool // whether the last state was ever in memory is not known
 	low, high int  // -1: nothing is stored
+	buried    bool // the store has a tombstone of it
 
 	crowd *crowd // transactions that run at once
 
@@ -183,7 +184,10 @@ func (c *cluster) stored(ch store.Change, mine bool, s state) {
 	c.logf("        the store takes change %d of epoch %d of %s from %s: %v", ch.Seq, ch.Epoch, ch.Session, ch.Owner.Node, s)
 	if t == nil {
 		d := n.desk(ch.Session)
-		if t = d.fresh; t == nil {
+		if t = d.next(ch.Epoch); t == nil {
+			t = d.fresh
+		}
+		if t == nil {
 			c.failLocked(endedEpoch, "change %d of epoch %d of %s by %s was applied, and that tenure never began", ch.Seq, ch.Epoch, ch.Session, ch.Owner.Node)
 			return
 		}
@@ -195,6 +199,7 @@ func (c *cluster) stored(ch store.Change, mine bool, s state) {
 	for _, e := range ch.Puts {
 		t.seen[string(e.Value)] = true
 	}
+	t.buried = !s.exists
 	if !t.note(s, now) && !(n.desk(ch.Session).late(t, s, now) && t.note(s, now)) {
 		c.failLocked(whole, "node %s, %s in epoch %d: the store has %v; since what it had before, the session was %v", n.name, ch.Session, ch.Epoch, s, t.states[max(t.low, 0):])
 	}
