@@ -638,3 +638,28 @@ func TestFaultsBlindCreation(t *testing.T) {
 		})
 	}
 }
+
+// TestFaultsCreationAboveOwnTombstone creates a session again that this node has deleted in a later epoch than the first. That the
+// first flush has no answer does not make it doubtful: above the node's own tombstone nobody was in between.
+func TestFaultsCreationAboveOwnTombstone(t *testing.T) {
+	for _, fail := range []storetest.Failure{storetest.Before, storetest.After} {
+		t.Run(fmt.Sprint("fail=", fail), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := newOutpost(t, kvstore.Options{})
+				o.ok(errors.Join(o.db.Put(o.ctx, "s", "old"), o.db.Release(o.ctx, "s")))
+				h, err := o.db.AdoptOrCreate(o.ctx, "s")
+				o.ok(err)
+				if h.Epoch() < 2 {
+					t.Fatalf("epoch %d shows nothing", h.Epoch())
+				}
+				o.ok(errors.Join(o.db.Delete(o.ctx, "s"), o.db.Flush(o.ctx)))
+				o.line.Inject(storetest.First(1, storetest.Fault{Fail: fail}, storetest.Apply))
+				s, err := o.db.Create(o.ctx, "s")
+				o.ok(err)
+				o.ok(errors.Join(s.Put(o.ctx, "a", "1"), s.Sync(o.ctx)))
+				o.holds("s", map[string]string{"a": "1"})
+				o.quiet()
+			})
+		})
+	}
+}

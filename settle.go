@@ -194,13 +194,15 @@ func (f *flight[V]) blamed(r store.Result) (keys []string) {
 
 // reborn decides what becomes of an optimistic creation that was refused because of a former life, which ended at
 // h's epoch: it may be proposed again, above it, if no attempt so far was applied: the store has refused them all, or h is
-// this node's own and from before the first. Else one may have been applied, and
+// this node's own and from before the first. (If it changed the session in h's epoch before the first attempt, whichever that epoch
+// was, an attempt that was applied would have one above it.) Else one may have been applied, and
 // have been adopted and ended by others, and what is gone must not come back. Caller holds mu.
 func (db *DB[V]) reborn(s *session[V], h store.Header) bool {
 	if !s.creating || !h.Gone(time.Now()) || h.Epoch < s.epoch {
 		return false
 	}
-	if s.blind && !(h.HeldBy(db.self, s.epoch) && h.Seq < s.x.birth) {
+	own := h.HeldBy(db.self, s.epoch) || h.HeldBy(db.self, h.Epoch) && h.Seq > 0
+	if s.blind && !(own && h.Seq < s.x.birth) {
 		return false
 	}
 	s.epoch = h.Epoch + 1
