@@ -286,3 +286,33 @@ func createAgain(t *testing.T, end func(context.Context, *kvstore.DB[string]) er
 		t.Errorf("the store has the entries %q of the session, want %q", got, want)
 	}
 }
+
+// TestAdoptOrCreateAfterADeletedCreation: a creation that was deleted before it was stored says nothing of what the store has. Whoever
+// asks for the session then gets the one that is there, or hears where it lives.
+func TestAdoptOrCreateAfterADeletedCreation(t *testing.T) {
+	for _, owned := range []bool{false, true} {
+		t.Run(fmt.Sprint("owned=", owned), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, st := t.Context(), memory.New()
+				theirs, db := openInts(t, st, kvstore.Options{Node: "theirs"}), openInts(t, st, kvstore.Options{Node: "ours", Hooks: kvstore.Hooks{Lost: func(kvstore.Lost) {}}})
+				defer theirs.Close(ctx)
+				defer db.Close(ctx)
+				check(t, errors.Join(theirs.Put(ctx, "s", 5), theirs.Flush(ctx)))
+				if !owned {
+					check(t, theirs.Release(ctx, "s"))
+				}
+				_, err := db.Create(ctx, "s")
+				check(t, errors.Join(err, db.Delete(ctx, "s")))
+				s, err := db.AdoptOrCreate(ctx, "s")
+				if owned {
+					want(t, err, kvstore.ErrOwned)
+					return
+				}
+				check(t, err)
+				if v, err := s.Get(ctx, ""); v != 5 || err != nil {
+					t.Errorf("the session has %d, %v; want what the store has", v, err)
+				}
+			})
+		})
+	}
+}
