@@ -14,18 +14,8 @@ import (
 // raw returns what the store has of a session.
 func (p *play) raw(id string) record {
 	p.t.Helper()
-	snap, err := p.st.Load(p.ctx, id)
+	r, err := recordOf(p.st, id)
 	p.ok(err, "Load of %s", id)
-	r := record{header: snap.Header, shape: shape{entries: map[string]leaf{}}}
-	if snap.Header.Gone(time.Now()) {
-		return r
-	}
-	r.exists, r.expires = true, snap.Header.Expires
-	for _, e := range snap.Entries {
-		var v string
-		p.ok(kvstore.Msgpack{}.Decode(e.Value, &v), "value of %q of %s", e.Key, id)
-		r.entries[e.Key] = leaf{v, e.Expires}
-	}
 	return r
 }
 

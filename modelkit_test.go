@@ -20,7 +20,7 @@ import (
 
 // What the model test is made of: a store that dies with its process, and the model's idea of a session.
 
-// mortal is one node's view of the store. Its calls take time, before they are done and after. When
+// mortal is one node's view of the store. Its calls take time, before they are done and after, unless it has no rnd. When
 // it is dead none gets through any more: one that is under way ends before or after it is done.
 type mortal struct {
 	inner store.Store
@@ -33,13 +33,15 @@ type mortal struct {
 var errDead = errors.New("the process died")
 
 func (m *mortal) delay(ctx context.Context) error {
-	m.mu.Lock()
-	d := time.Duration(m.rnd.Int64N(int64(modelLatency)))
-	m.mu.Unlock()
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-		return ctx.Err()
+	if m.rnd != nil {
+		m.mu.Lock()
+		d := time.Duration(m.rnd.Int64N(int64(modelLatency)))
+		m.mu.Unlock()
+		select {
+		case <-time.After(d):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	if m.dead.Load() {
 		return errDead
@@ -132,7 +134,9 @@ func (s shape) now() shape {
 // with is the shape after writes; a nil leaf deletes.
 func (s shape) with(ws map[string]*leaf) shape {
 	c := s
-	c.entries = maps.Clone(s.entries)
+	if c.entries = maps.Clone(s.entries); c.entries == nil {
+		c.entries = map[string]leaf{}
+	}
 	for k, l := range ws {
 		if l == nil {
 			delete(c.entries, k)
@@ -232,4 +236,22 @@ func (m *member) takeLost(id string) []kvstore.Lost {
 type record struct {
 	header store.Header
 	shape
+}
+
+// recordOf returns what the store has of a session.
+func recordOf(st store.Store, id string) (record, error) {
+	snap, err := st.Load(context.Background(), id)
+	r := record{header: snap.Header, shape: shape{entries: map[string]leaf{}}}
+	if err != nil || snap.Header.Gone(time.Now()) {
+		return r, err
+	}
+	r.exists, r.expires = true, snap.Header.Expires
+	for _, e := range snap.Entries {
+		var v string
+		if err := (kvstore.Msgpack{}).Decode(e.Value, &v); err != nil {
+			return r, fmt.Errorf("value of %q: %w", e.Key, err)
+		}
+		r.entries[e.Key] = leaf{v, e.Expires}
+	}
+	return r, nil
 }
