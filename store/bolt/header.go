@@ -137,11 +137,14 @@ func decodeHeader(key, content []byte) (h header, err error) {
 		if err != nil || schema > 1<<32-1 {
 			return h, errUvarint
 		}
-		h.schema, h.aliases = uint32(schema), b
-		if _, b, err = decodeAliases(b); err != nil {
+		// A record may be as long as the main entry in it, and an alias of one byte takes 16 in memory.
+		head := b[:min(len(b), maxHeader)]
+		_, rest, err := decodeAliases(head)
+		if err != nil {
 			return h, err
 		}
-		h.aliases = h.aliases[:len(h.aliases)-len(b)]
+		h.schema, h.aliases = uint32(schema), head[:len(head)-len(rest)]
+		b = b[len(h.aliases):]
 	}
 	h.died = number(flagDeleted)
 	h.inlineExpires = store.Time(number(flagInlineExpires))

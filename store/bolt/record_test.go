@@ -2,7 +2,9 @@ package bolt
 
 import (
 	"bytes"
+	"encoding/binary"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -60,6 +62,32 @@ func testHeader(t *testing.T, h header, want store.Header) {
 		if _, err := decodeHeader(key, b[:i]); err == nil {
 			t.Errorf("cut to %d bytes it is not damaged", i)
 		}
+	}
+}
+
+// TestAliasesWithoutEnd has a record, sealed as it should be, that says it has an alias in each of its bytes. Each would take 16 in memory.
+func TestAliasesWithoutEnd(t *testing.T) {
+	key := appendPrefix(nil, "s")
+	h := header{}
+	h.set(&store.Header{Epoch: 1, Seq: 1, Owner: owner("n"), Schema: 1})
+	b := appendHeader(nil, key, &h)
+	b = b[:len(b)-sumSize-1] // without the count
+	const n = 16 << 20
+	b = binary.AppendUvarint(b, n)
+	b = seal(key, append(b, make([]byte, n)...))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := decodeHeader(key, b)
+	runtime.ReadMemStats(&after)
+	if err == nil {
+		t.Error("it is not damaged")
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > 8<<20 {
+		t.Errorf("to find that it is damaged takes %d bytes", n)
+	}
+	h.set(&store.Header{Epoch: 1, Seq: 1, Owner: owner("n"), Aliases: make([]string, maxHeader/11)}) // as many as can be written
+	if _, err := decodeHeader(key, appendHeader(nil, key, &h)); err != nil {
+		t.Error(err)
 	}
 }
 
