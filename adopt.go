@@ -237,6 +237,9 @@ func (db *DB[V]) askClaim(ctx context.Context, id string, how how, keys []string
 		case store.NotFound:
 			return nil, sessionError(id, ErrNotFound)
 		case store.Held, store.Outbid:
+			if c.Outcome == store.Outbid && c.Header.Epoch >= store.MaxEpoch { // as no one gets there by claims
+				return nil, fmt.Errorf("kvstore: session %q: %w", id, &store.CorruptError{Session: id, Header: true, Reason: "no epoch can follow its own"})
+			}
 			if how != steal {
 				return nil, &OwnedError{Session: id, Node: c.Holder.Name, Addr: c.Holder.Addr, Epoch: c.Header.Epoch, Lease: c.Holder.Lease}
 			}

@@ -2,11 +2,14 @@ package kvstore_test
 
 import (
 	"context"
+	"errors"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/seed-6f1f505d/kvstore"
+	"github.com/seed-6f1f505d/kvstore/store"
 	"github.com/seed-6f1f505d/kvstore/store/memory"
 	"github.com/seed-6f1f505d/kvstore/store/storetest"
 )
@@ -92,4 +95,33 @@ func TestVerifiedWhileReborn(t *testing.T) {
 		}
 		ok(db.Close(ctx))
 	})
+}
+
+// TestStealAboveTheHighestEpoch: no epoch can follow the highest. Nobody gets there by claims, so whoever wrote it did so on
+// purpose, or the header is damaged; to ask for the session must end all the same, and at once.
+func TestStealAboveTheHighestEpoch(t *testing.T) {
+	for _, epoch := range []uint64{store.MaxEpoch, math.MaxUint64} {
+		calls := 0
+		st := &tap{Store: memory.New()}
+		st.claim = func(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {
+			if calls++; calls > 10 {
+				return store.Claim{}, errors.New("asked again and again")
+			}
+			h := store.Header{Session: r.Session, Epoch: epoch, Owner: store.Owner{Node: "x", Incarnation: store.Incarnation{1}}}
+			o, _, _ := r.Judge(h, false, time.Now())
+			return store.Claim{Outcome: o, Header: h}, nil
+		}
+		db := openInts(t, st, kvstore.Options{})
+		for _, ask := range []func(context.Context, string, ...string) (*kvstore.Session[int], error){db.Adopt, db.AdoptOrCreate, db.Steal} {
+			_, err := ask(t.Context(), "s")
+			var damaged *store.CorruptError
+			if !errors.As(err, &damaged) || !damaged.Header || damaged.Session != "s" {
+				t.Errorf("above epoch %d: %v, want a CorruptError", epoch, err)
+			}
+		}
+		if calls > 6 {
+			t.Errorf("%d claims", calls)
+		}
+		check(t, db.Close(t.Context()))
+	}
 }
