@@ -390,3 +390,33 @@ func benchSizer[V any](b *testing.B, v *V) {
 		f(v)
 	}
 }
+
+// FuzzSize sizes whatever values there are: of what bytes decode to. A size is at least the value's own, grows at most as the
+// bytes do.
+func FuzzSize(f *testing.F) {
+	for _, v := range []any{
+		&codecSession{Name: "n", List: []codecLeg{{Sub: map[string]codecLeg{"a": {}, "b": {Name: "x"}}}}},
+		&map[any]any{int64(1): []any{"a", []byte("b")}, "t": time.Unix(1, 0)},
+	} {
+		b, err := Msgpack{}.Append(nil, v)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	naked, typed := sizerOf[any](), sizerOf[codecSession]()
+	f.Fuzz(func(t *testing.T, src []byte) {
+		var v any
+		if decode(Msgpack{}, src, &v) == nil {
+			if n := naked(&v); n < int(unsafe.Sizeof(v)) || n > 1024+len(src)*256 {
+				t.Fatalf("%x: size %d", src, n)
+			}
+		}
+		var s codecSession
+		if decode(Msgpack{}, src, &s) == nil {
+			if n := typed(&s); n < int(unsafe.Sizeof(s)) || n > 4096+len(src)*1024 {
+				t.Fatalf("%x: size %d", src, n)
+			}
+		}
+	})
+}

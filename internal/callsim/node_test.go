@@ -202,3 +202,28 @@ func TestANodeWithoutAStoreSaysSo(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// FuzzEvent sends anything as an event of a call that is up. What the node does not understand is the sender's mistake, never
+// an error of its own, and always answered by JSON.
+func FuzzEvent(f *testing.F) {
+	f.Add([]byte(`{"kind":"media","value":7}`), "sync=1", "c1")
+	f.Add([]byte(`{"kind":"bye","n":3}`), "", "c1")
+	f.Add([]byte(`{"kind":"invite","from":"a","to":"b"}`), "sync=0", "c/2")
+	f.Add([]byte(`{"n":-1}`), "sync=maybe", "")
+	f.Fuzz(func(t *testing.T, body []byte, query, call string) {
+		nodes(t, func(t *testing.T, p *pair) {
+			p.feed(p.a, 200, `{"kind":"invite"}`)
+			p.feed(p.a, 200, `{"kind":"answer"}`)
+			r := httptest.NewRequest("POST", "/calls/c1/events", bytes.NewReader(body))
+			r.URL.RawQuery, r.URL.Path = query, "/calls/"+call+"/events"
+			w := httptest.NewRecorder()
+			p.a.ServeHTTP(w, r)
+			if w.Code >= 500 {
+				t.Errorf("status %d: %s", w.Code, w.Body)
+			}
+			if w.Header().Get("Content-Type") == "application/json" && !json.Valid(w.Body.Bytes()) {
+				t.Errorf("the answer is no JSON: %q", w.Body)
+			}
+		})
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -23,7 +24,7 @@ type specimen struct {
 	truth    map[string]store.Snapshot
 }
 
-func newSpecimen(t *testing.T) *specimen {
+func newSpecimen(t testing.TB, n int) *specimen {
 	t.Helper()
 	path := temp(t)
 	s, err := Open(path, &Options{NoSync: true})
@@ -32,7 +33,6 @@ func newSpecimen(t *testing.T) *specimen {
 	}
 	defer s.Close()
 	sp := &specimen{pageSize: os.Getpagesize(), owner: owner("node"), truth: map[string]store.Snapshot{}}
-	const n = 300
 	for seq := uint64(1); seq <= 4; seq++ { // several rounds leave free pages, and old versions on them
 		var cs []store.Change
 		for i := range n {
@@ -182,7 +182,7 @@ func (sp *specimen) examine(t *testing.T, path, what string) (v verdict) {
 func trials(t *testing.T, rounds, short int, damage func(round int, b []byte, rnd func(int) int) (damaged []byte, what string)) {
 	t.Helper()
 	rng, rounds := random(t, rounds, short, false)
-	sp := newSpecimen(t)
+	sp := newSpecimen(t, 300)
 	path := temp(t)
 	var refused, noticed, survived int
 	for round := range rounds {
@@ -215,6 +215,38 @@ func TestFlippedBits(t *testing.T) {
 			what += fmt.Sprintf(" %d.%d", bit/8, bit%8)
 		}
 		return b, what + " flipped"
+	})
+}
+
+// FuzzFile opens a file with some bytes changed, and reads and writes all of it. The input is a list of changes, of at most 16: three bytes
+// say where, modulo the length of the file, and one what is changed there.
+func FuzzFile(f *testing.F) {
+	sp := newSpecimen(f, 40)
+	f.Add([]byte{0, 0, 0, 0})
+	for page := range 8 { // kind, count, overflow and the first element of a few pages
+		for _, at := range []int{8, 10, 12, 16, 20, 24, 28} {
+			at += page * sp.pageSize
+			f.Add([]byte{byte(at >> 16), byte(at >> 8), byte(at), 0x11})
+		}
+	}
+	f.Fuzz(func(t *testing.T, changes []byte) {
+		b := slices.Clone(sp.bytes)
+		for n := 0; len(changes) >= 4 && n < 16; n++ {
+			at := int(changes[0])<<16 | int(changes[1])<<8 | int(changes[2])
+			b[at%len(b)] ^= changes[3]
+			changes = changes[4:]
+		}
+		path := temp(t)
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		sp.examine(t, path, "fuzz")
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<30 {
+			t.Fatalf("a file of %d bytes takes %d bytes of memory", len(b), n)
+		}
 	})
 }
 
@@ -265,7 +297,7 @@ func TestWrongPages(t *testing.T) {
 // TestNumbersThatMislead has, for each page, one number wrong in a way that bbolt follows: to the old records behind a page, to a
 // second place for it, to pages that it would free with it.
 func TestNumbersThatMislead(t *testing.T) {
-	sp := newSpecimen(t)
+	sp := newSpecimen(t, 300)
 	path := temp(t)
 	noticed := map[string]int{}
 	for i := 2; i < len(sp.bytes)/sp.pageSize; i++ {
@@ -306,7 +338,7 @@ func TestNumbersThatMislead(t *testing.T) {
 }
 
 func TestTruncated(t *testing.T) {
-	sp := newSpecimen(t)
+	sp := newSpecimen(t, 300)
 	path := temp(t)
 	used := 0 // pages below bbolt's high-water mark
 	for i := range 2 {
@@ -337,7 +369,7 @@ func TestTruncated(t *testing.T) {
 func TestCutWhileOpen(t *testing.T) {
 	for _, size := range []int64{100 << 10, 8 << 10, 0} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			sp := newSpecimen(t)
+			sp := newSpecimen(t, 300)
 			path := temp(t)
 			if err := os.WriteFile(path, sp.bytes, 0o600); err != nil {
 				t.Fatal(err)
@@ -388,7 +420,7 @@ func TestCutWhileOpen(t *testing.T) {
 
 // TestOneBadPageStopsNoOther puts changes that hit a damaged leaf into one call with others.
 func TestOneBadPageStopsNoOther(t *testing.T) {
-	sp := newSpecimen(t)
+	sp := newSpecimen(t, 300)
 	path := temp(t)
 	// The leaf that "session-1"'s header is on: clear its kind.
 	key := appendPrefix(nil, "session-1")
