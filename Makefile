@@ -1,28 +1,34 @@
-# make test    everything that must pass: lint, then all tests of all modules under the race detector
+# make test    everything that must pass: lint, all tests of all modules under the race detector, model, sim, fuzz-short
 # make lint    gofmt, go vet, staticcheck, go mod tidy -diff, over all modules
 # make bench   the table of ratios; make bench-json for programs
-# make fuzz    every fuzz target, FUZZTIME each
+# make fuzz    every fuzz target, FUZZTIME each; make fuzz-short only a few seconds
 # make mutants breaks the code on purpose, in one place after the other, and shows which test notices
 # make sim     2,000 simulated histories of 500 steps; make sim SEED=4711 replays one
 # make soak    simulated histories for SOAK, with seeds of their own
-# make model  explores the protocol in every order of its steps, as it is, and then with each of the planted bugs
+# make model   explores the protocol in every order of its steps, as it is, and then with each of the planted bugs
 # make crash   the kill -9 test of the embedded store, many rounds
 
 # Every directory with a go.mod is a module, and is tested.
 MODULES  := $(patsubst %/go.mod,%,$(shell git ls-files --cached --others --exclude-standard -- '*go.mod' | sed 's|^go.mod$$|./go.mod|'))
 TOOLS    := $(CURDIR)/.ci/tools.mod
 FUZZTIME ?= 30s
+MINTIME  ?= 10s
 ROUNDS   ?= 2000
 SOAK     ?= 1h
 SEED     ?= 0
 TESTFLAGS ?= -race -timeout 12m
 
-.PHONY: test lint bench bench-json fuzz mutants model crash sim soak modules
+# Every fuzz target, as directory:name.
+FUZZERS  := $(shell grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' . | sed 's|/[^/]*:func |:|' | sort)
 
+.PHONY: test lint bench bench-json fuzz fuzz-short mutants model crash sim soak modules
+
+# What one goroutine does for long, and what is to be the same each time, runs without the race detector.
 test: lint
 	@set -e; for m in $(MODULES); do echo "== go test $(TESTFLAGS) ./... in $$m"; (cd $$m && go test $(TESTFLAGS) ./...); done
 	go test -count=1 ./internal/model
 	@$(MAKE) --no-print-directory sim
+	@$(MAKE) --no-print-directory fuzz-short
 
 lint:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not formatted by gofmt:"; echo "$$out"; exit 1; fi
@@ -35,10 +41,11 @@ bench:
 bench-json:
 	@cd bench && go run . -json
 
-fuzz:
-	@set -e; for m in $(MODULES); do (cd $$m && for p in $$(go list ./...); do \
-		for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
-			echo "== $$f in $$p"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; done; done); done
+fuzz-short: FUZZTIME = 3s
+fuzz-short: MINTIME = 3s
+fuzz fuzz-short:
+	@set -e; for t in $(FUZZERS); do (cd $${t%:*} && f=$${t#*:} && echo "== $$f in $${t%:*}" && \
+		go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime $(MINTIME) -parallel 2 .); done
 
 mutants:
 	go run ./internal/mutants
