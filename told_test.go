@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/seed-6f1f505d/kvstore"
+	"github.com/seed-6f1f505d/kvstore/store"
 	"github.com/seed-6f1f505d/kvstore/store/memory"
+	"github.com/seed-6f1f505d/kvstore/store/storetest"
 )
 
 // What is lost is told, once by each way in which one can hear of it: the hook, the next Sync, the next Flush, Close, and if
@@ -169,5 +171,57 @@ func TestCloseKeepsToItsContext(t *testing.T) {
 		}
 		close(gate)
 		close(hook)
+	})
+}
+
+// TestLogsHaveNoValues has everything go wrong that is logged about a session, and looks for what was put into it.
+func TestLogsHaveNoValues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const secret = "the-secret"
+		ctx, mem := t.Context(), memory.New()
+		line := storetest.NewFaults(mem)
+		var log bytes.Buffer
+		o := kvstore.Options{MaxDelay: time.Millisecond, MaxValue: 100, DetectMutation: true}
+		o.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		open := func(st store.Store) *kvstore.DB[[]byte] {
+			db, err := kvstore.Open[[]byte](ctx, st, o)
+			check(t, err)
+			return db
+		}
+		db, thief := open(line), open(mem)
+		defer thief.Close(ctx)
+		var told []error
+		try := func(err error) { told = append(told, err) }
+
+		v := []byte(secret + "1")
+		check(t, db.Put(ctx, "changed", v))
+		v[len(secret)] = '2' // in place
+		check(t, db.Flush(ctx))
+		try(db.Put(ctx, "large", []byte(strings.Repeat(secret, 11))))
+		check(t, db.Put(ctx, "stolen", []byte(secret)))
+		check(t, db.Flush(ctx))
+		line.Inject(storetest.First(2, storetest.Fault{Fail: storetest.Before}, storetest.Apply))
+		check(t, db.Put(ctx, "stolen", []byte(secret+"3")))
+		_, err := thief.Steal(ctx, "stolen")
+		check(t, err)
+		try(db.Flush(ctx))
+		check(t, db.Put(ctx, "left", []byte(secret)))
+		line.Inject(storetest.Every(storetest.Fault{Fail: storetest.Before}))
+		try(db.Close(over()))
+
+		out := log.String()
+		for _, said := range []string{"changed in place", "flush failed", "not stored", "is fenced", "kvstore: closed"} {
+			if !strings.Contains(out, said) {
+				t.Errorf("the log does not say %q, and so shows nothing:\n%s", said, out)
+			}
+		}
+		if strings.Contains(out, secret) {
+			t.Errorf("a value is in the log:\n%s", out)
+		}
+		for _, err := range told {
+			if err == nil || strings.Contains(err.Error(), secret) {
+				t.Errorf("the error is %v", err)
+			}
+		}
 	})
 }

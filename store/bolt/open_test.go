@@ -158,6 +158,20 @@ func TestOpenTakes(t *testing.T) {
 	})
 }
 
+// TestFileMode: what is in a file is nobody else's business, unless the options say so.
+func TestFileMode(t *testing.T) {
+	for _, c := range []struct {
+		o    *Options
+		want os.FileMode
+	}{{nil, 0o600}, {&Options{FileMode: 0o660}, 0o660}} {
+		path := temp(t)
+		open(t, path, c.o)
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm()&^c.want != 0 {
+			t.Errorf("%+v: mode %v, %v; want at most %v", c.o, info.Mode(), err, c.want)
+		}
+	}
+}
+
 func TestOptions(t *testing.T) {
 	if _, err := Open("", nil); err == nil || !strings.Contains(err.Error(), "path is empty") {
 		t.Errorf("without a path Open gives %v", err)
