@@ -111,6 +111,10 @@ var mutations = []mutation{
 `, ``, "TestFaultsRelease"},
 	{"a creation is proposed again though it may have been applied", "settle.go",
 		`if s.blind && !`, `if false && !`, "TestLateCreation|TestFaultsBlindCreation|TestCreate"},
+	{"a creation above this node's own tombstone is doubtful", "settle.go",
+		` || h.HeldBy(db.self, h.Epoch) && h.Seq > 0`, ``, "TestFaultsCreationAboveOwnTombstone"},
+	{"a deleted creation that was another's is a fence", "adopt.go",
+		`			return true, nil // what was deleted here`, `			return false, err // what was deleted here`, "TestAdoptOrCreateAfterADeletedCreation"},
 
 	// When.
 	{"the age counts from the last change", "buffer.go",
