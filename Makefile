@@ -12,7 +12,7 @@
 MODULES  := $(patsubst %/go.mod,%,$(shell git ls-files --cached --others --exclude-standard -- '*go.mod' | sed 's|^go.mod$$|./go.mod|'))
 TOOLS    := $(CURDIR)/.ci/tools.mod
 FUZZTIME ?= 30s
-MINTIME  ?= 10s
+MINTIME  ?= 2s
 ROUNDS   ?= 2000
 SOAK     ?= 1h
 SEED     ?= 0
@@ -42,7 +42,6 @@ bench-json:
 	@cd bench && go run . -json
 
 fuzz-short: FUZZTIME = 3s
-fuzz-short: MINTIME = 3s
 fuzz fuzz-short:
 	@set -e; for t in $(FUZZERS); do (cd $${t%:*} && f=$${t#*:} && echo "== $$f in $${t%:*}" && \
 		go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime $(MINTIME) -parallel 2 .); done
