@@ -362,7 +362,7 @@ func (w *world) reborn(n uint8, l *local, f *flight) bool {
 	if !l.creating || f.exists || f.epoch < l.epoch {
 		return false
 	}
-	if w.bug != BlindRebirth && l.blind && !(f.owner == w.incarnation(n) && f.epoch == l.epoch && f.seq < l.birth) {
+	if w.bug != BlindRebirth && l.blind && !(f.owner == w.incarnation(n) && (f.epoch == l.epoch || f.seq > 0) && f.seq < l.birth) {
 		return false
 	}
 	l.epoch = f.epoch + 1
