@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,28 +23,15 @@ func TestANewLifeHasANewEpoch(t *testing.T) {
 		ctx := t.Context()
 		mem := memory.New()
 		toA, toB := &tap{Store: mem}, &tap{Store: mem}
-		var lost losses
-		o := brisk("a")
-		o.MaxDelay, o.StoreTimeout, o.Hooks.Lost = 100*time.Millisecond, time.Second, lost.hook
-		a := openInts(t, toA, o)
-		defer a.Close(ctx)
-		o.Node, o.Hooks.Lost = "b", nil
-		b := openInts(t, toB, o)
-		defer b.Close(ctx)
-		_, err := b.AdoptOrCreate(ctx, "s")
-		check(t, err)
-		check(t, b.Put(ctx, "s", 1))
-		check(t, b.Flush(ctx))
-
-		// b's deletion waits on its way. a's creation is refused by it, proposed again, and that is late.
 		arrive := make(chan struct{})
+		var held atomic.Bool // what b sends arrives when arrive is closed
 		toB.apply = func(ctx context.Context, cs []store.Change) ([]store.Result, error) {
-			<-arrive
+			if held.Load() {
+				<-arrive
+			}
 			return mem.Apply(ctx, cs)
 		}
-		check(t, b.Delete(ctx, "s"))
-		time.Sleep(200 * time.Millisecond)
-		toB.apply = nil
+		// Of what a sends the second has no answer, and is late; the others wait for b.
 		var late []store.Change
 		bFirst := make(chan struct{})
 		calls := 0
@@ -60,6 +48,24 @@ func TestANewLifeHasANewEpoch(t *testing.T) {
 			}
 			return mem.Apply(ctx, cs)
 		}
+		var lost losses
+		o := brisk("a")
+		o.MaxDelay, o.StoreTimeout, o.Hooks.Lost = 100*time.Millisecond, time.Second, lost.hook
+		a := openInts(t, toA, o)
+		defer a.Close(ctx)
+		o.Node, o.Hooks.Lost = "b", nil
+		b := openInts(t, toB, o)
+		defer b.Close(ctx)
+		_, err := b.AdoptOrCreate(ctx, "s")
+		check(t, err)
+		check(t, b.Put(ctx, "s", 1))
+		check(t, b.Flush(ctx))
+
+		// b's deletion waits on its way. a's creation is refused by it, proposed again, and that is late.
+		held.Store(true)
+		check(t, b.Delete(ctx, "s"))
+		time.Sleep(200 * time.Millisecond)
+		held.Store(false)
 		_, err = a.Create(ctx, "s")
 		check(t, err)
 		check(t, a.Put(ctx, "s", 2))
@@ -70,6 +76,7 @@ func TestANewLifeHasANewEpoch(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 		close(bFirst)
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		if h, es := ints(t, mem, "s"); h.Owner.Node != "b" || h.Epoch != 2 || es[""] != 3 || lost.count("s", "") != 1 || late == nil {
 			t.Fatalf("the store has %+v, %v; a's value was reported lost %d times", h, es, lost.count("s", ""))
 		}
@@ -88,7 +95,14 @@ func TestADeletionIsLostOnce(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx := t.Context()
 			mem := memory.New()
-			line := &tap{Store: mem}
+			arrive := make(chan struct{})
+			var held atomic.Bool
+			line := &tap{Store: mem, apply: func(ctx context.Context, cs []store.Change) ([]store.Result, error) {
+				if held.Load() {
+					<-arrive
+				}
+				return mem.Apply(ctx, cs)
+			}}
 			var lost losses
 			o := kvstore.Options{Node: "a", Hooks: kvstore.Hooks{Lost: lost.hook}}
 			a := openInts(t, line, o)
@@ -97,11 +111,7 @@ func TestADeletionIsLostOnce(t *testing.T) {
 			defer b.Close(ctx)
 			check(t, a.Put(ctx, "s", 1))
 			check(t, a.Flush(ctx))
-			arrive := make(chan struct{})
-			line.apply = func(ctx context.Context, cs []store.Change) ([]store.Result, error) {
-				<-arrive
-				return mem.Apply(ctx, cs)
-			}
+			held.Store(true)
 			check(t, a.Delete(ctx, "s"))
 			time.Sleep(500 * time.Millisecond)
 			if again {
@@ -113,6 +123,7 @@ func TestADeletionIsLostOnce(t *testing.T) {
 			time.Sleep(time.Minute) // it is renewed, and what is here is looked at
 			close(arrive)
 			time.Sleep(time.Second)
+			synctest.Wait()
 			if len(lost.list) != 1 || !lost.list[0].Deleted {
 				t.Errorf("made again: %v: lost: %+v", again, lost.list)
 			}
