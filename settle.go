@@ -46,7 +46,7 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 		s.blind = s.blind || s.creating
 	case store.Fenced:
 		switch {
-		case f.change.Delete && !r.Header.Exists():
+		case f.change.Delete && s.deleted && !r.Header.Exists():
 			stored = true // it is gone, as it should be
 		case db.reborn(s, r.Header):
 		default:
@@ -90,7 +90,7 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 			s.tomb = s.tomb && f.change.Delete
 			if f.change.Delete && !s.deleted { // it has begun a new life meanwhile, which the store has not heard of
 				s.tomb, s.creating = false, true
-				s.epoch = max(s.epoch, r.Header.Epoch) + 1
+				s.epoch++
 			}
 		}
 		done := s.saved == s.ver

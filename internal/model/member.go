@@ -308,7 +308,7 @@ func (w *world) settle(n, s uint8) {
 		}
 	case store.Fenced:
 		switch {
-		case f.change.del && !f.exists:
+		case f.change.del && l.deleted && !f.exists:
 			stored = true // it is gone, as it should be
 			w.records[s].landed |= one(f.change.tx)
 		case w.reborn(n, l, &f):
@@ -338,7 +338,7 @@ func (w *world) settle(n, s uint8) {
 			l.creating, l.blind, l.birth = false, false, 0
 			l.tomb = l.tomb && f.change.del
 			if f.change.del && !l.deleted && w.bug != SameEpochAfterDeath {
-				l.tomb, l.creating, l.epoch = false, true, max(l.epoch, f.epoch)+1
+				l.tomb, l.creating, l.epoch = false, true, l.epoch+1
 			}
 		}
 		w.acknowledge(n, &f)
