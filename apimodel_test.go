@@ -71,6 +71,7 @@ type tale struct {
 
 // peer is a node. Its db is nil while it is down.
 type peer struct {
+	gaveUp map[*tale]bool // sessions whose release was given up: a strict node serves them when that is taken back
 	member
 	self    store.Incarnation
 	faults  *storetest.Faults

@@ -47,6 +47,7 @@ func (p *program) served(i instr, l *line, stray bool, err error) bool {
 	p.t.Helper()
 	m, g := i.m, i.g
 	if err == nil {
+		delete(m.gaveUp, g)
 		if l == nil || !stray && !l.last().now().exists {
 			p.fail("%s serves %s, which it does not have", m.name, g.id)
 		}
@@ -66,6 +67,7 @@ func (p *program) served(i instr, l *line, stray bool, err error) bool {
 		return false
 	}
 	switch {
+	case p.opt.Strict && m.gaveUp[g] && errors.Is(err, kvstore.ErrSuspended):
 	case !isOver(err):
 		p.fail("%s of %s: %v", m.name, g.id, err)
 	case stray && m.own[g] == nil && errors.Is(err, kvstore.ErrNotFound):
@@ -670,6 +672,12 @@ func (p *program) release(i instr) {
 	defer cancel()
 	err := m.db.Release(ctx, g.id)
 	p.log("%s: Release(%s): %v", m.name, g.id, err)
+	if err != nil {
+		if m.gaveUp == nil {
+			m.gaveUp = map[*tale]bool{}
+		}
+		m.gaveUp[g] = true
+	}
 	p.settle(nil)
 	if !p.served(i, l, stray, err) {
 		return
