@@ -123,7 +123,7 @@ var mutations = []mutation{
 	l.since = now
 `, "TestModel|Lag|Delay"},
 	{"no backoff", "buffer.go",
-		`return db.world.Rand(int64(ceil)) + 1`, `return rand.Int64N(int64(min(ceil, 1))) + 1`, "TestNobodyWaitsForTheFenced|Backoff"},
+		`return db.world.Rand(int64(ceil)) + 1`, `return db.world.Rand(int64(min(ceil, 1))) + 1`, "TestNobodyWaitsForTheFenced|Backoff"},
 	{"what is flushed before its turn has no age", "buffer.go",
 		`	l.hold(s.since)
 	if l.waiting`, `	if l.waiting`, "TestSync"},
@@ -289,7 +289,7 @@ var mutations = []mutation{
 	s.mu.Unlock()
 `, `	epoch, ours := s.epoch, s.creating
 	defer s.mu.Unlock()
-`, "Load|TestFaults"},
+`, "TestNoLockIsHeldOutside"},
 	{"the codec runs under the session's lock", "flush.go",
 		`			taken, suspect = b.collect(db, s), alone
 `, `			taken, suspect = b.collect(db, s), alone
@@ -297,7 +297,7 @@ var mutations = []mutation{
 				b.encode(db, &b.flights[len(b.flights)-1])
 				taken = false
 			}
-`, "Codec|Encoding"},
+`, "TestNoLockIsHeldOutside"},
 	{"hooks run under the session's lock", "hooks.go",
 		`func (n *notifier) post(f func()) {
 `, `func (n *notifier) post(f func()) {
@@ -305,7 +305,7 @@ var mutations = []mutation{
 		n.call(f)
 		return
 	}
-`, "Hook"},
+`, "TestNoLockIsHeldOutside"},
 
 	// The file.
 	{"bolt does not verify checksums", "store/bolt/record.go",
