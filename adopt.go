@@ -163,7 +163,7 @@ func (db *DB[V]) found(ctx context.Context, s *session[V], how how) (again bool,
 	case err == nil && how == steal:
 		// Whoever steals has reason to doubt that it is here.
 		err = db.verify(ctx, s)
-		return errors.Is(err, ErrFenced), err
+		return db.retry(s, err), err
 	case err != nil && how == adoptOrCreate:
 		if err = db.commit(ctx, s, &change[V]{revive: true}); err == nil {
 			err = db.syncAll(ctx, s) // it is stored when AdoptOrCreate returns

@@ -1,13 +1,19 @@
 package kvstore_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"iter"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 	"weak"
 
 	"github.com/seed-6f1f505d/kvstore"
+	"github.com/seed-6f1f505d/kvstore/store"
 	"github.com/seed-6f1f505d/kvstore/store/memory"
 )
 
@@ -85,5 +91,122 @@ func TestClosedIsGarbage(t *testing.T) {
 	runtime.GC()
 	if gone.Value() != nil {
 		t.Error("something holds it")
+	}
+}
+
+// unwalked is a store whose sessions cannot be walked: after a lapse of the lease no audit gets anywhere, and whoever uses a
+// session has to ask for it.
+type unwalked struct{ *tap }
+
+func (unwalked) Sessions(context.Context, store.Query) iter.Seq2[store.Header, error] {
+	return func(yield func(store.Header, error) bool) { yield(store.Header{}, errors.New("no walk")) }
+}
+
+// A handle whose session was evicted looks it up again before it says that the session was fenced. The store cannot tell: if the
+// session was deleted here and made anew, it is on record in an epoch that is not the handle's, and still this node's.
+func TestFenceOnAnEvictedHandle(t *testing.T) {
+	ops := map[string]func(ctx context.Context, s *kvstore.Session[int]) error{
+		"Get":    func(ctx context.Context, s *kvstore.Session[int]) error { _, err := s.Get(ctx, ""); return err },
+		"load":   func(ctx context.Context, s *kvstore.Session[int]) error { _, err := s.Get(ctx, "leg"); return err },
+		"All":    func(ctx context.Context, s *kvstore.Session[int]) error { _, err := s.All(ctx); return err },
+		"Put":    func(ctx context.Context, s *kvstore.Session[int]) error { return s.Put(ctx, "", 9) },
+		"Expire": func(ctx context.Context, s *kvstore.Session[int]) error { return s.Expire(ctx, time.Time{}) },
+		"Sync":   func(ctx context.Context, s *kvstore.Session[int]) error { return s.Sync(ctx) },
+		"Update": func(ctx context.Context, s *kvstore.Session[int]) error {
+			return s.Update(ctx, func(tx *kvstore.Tx[int]) error { return tx.Put("", 9) })
+		},
+	}
+	for name, op := range ops {
+		for _, strict := range []bool{false, true} {
+			for _, anew := range []bool{false, true} {
+				for _, meanwhile := range []bool{false, true} {
+					t.Run(fmt.Sprintf("%s, strict %v, made anew %v, meanwhile %v", name, strict, anew, meanwhile), func(t *testing.T) {
+						synctest.Test(t, func(t *testing.T) {
+							ctx := t.Context()
+							mem := memory.New()
+							var held atomic.Bool // the next load waits for arrive, whatever became of the session until then
+							arrive := make(chan struct{})
+							line := &tap{Store: mem}
+							line.load = func(ctx context.Context, id string, keys []string) (store.Snapshot, error) {
+								if held.CompareAndSwap(true, false) {
+									<-arrive
+								}
+								return mem.Load(ctx, id, keys...)
+							}
+							o := brisk("a")
+							o.Strict, o.MaxResident, o.Lease = strict, 1, 3*time.Second
+							db := openInts(t, unwalked{line}, o)
+							defer db.Close(ctx)
+							evict := func() { // all but the last that comes
+								for _, id := range []string{"x", "y", "x", "y"} {
+									check(t, db.Put(ctx, id, 0))
+									check(t, db.Flush(ctx))
+									synctest.Wait()
+								}
+							}
+							change := func() {
+								if meanwhile { // what is being loaded changes: nothing waits for the load any more
+									s, err := db.Session(ctx, "s")
+									check(t, err)
+									check(t, s.Put(ctx, "leg", 2))
+									check(t, s.Sync(ctx))
+								}
+								evict()
+								if anew {
+									check(t, db.Delete(ctx, "s"))
+									check(t, db.Flush(ctx)) // or the new life would be one write with that, and in the same epoch
+									check(t, db.Put(ctx, "s", 3))
+									check(t, db.Flush(ctx))
+									if h, es := ints(t, mem, "s"); h.Epoch != 2 || es[""] != 3 {
+										t.Fatalf("the new life is stored as %+v, %v", h, es)
+									}
+									evict()
+								}
+							}
+							s, err := db.AdoptOrCreate(ctx, "s")
+							check(t, err)
+							check(t, s.Put(ctx, "", 1))
+							check(t, s.Put(ctx, "leg", 1))
+							check(t, s.Sync(ctx))
+							evict()
+							_, err = s.Get(ctx, "") // it is loaded again, and its leg is not
+							check(t, err)
+
+							done := make(chan struct{})
+							if !meanwhile {
+								change()
+							}
+							endLease(t, mem, "a")
+							time.Sleep(o.Lease / 2) // a renewal has noticed that
+							if meanwhile {
+								held.Store(true)
+								go func() {
+									defer close(done)
+									defer close(arrive)
+									time.Sleep(time.Millisecond)
+									held.Store(false)
+									change()
+								}()
+							} else {
+								close(done)
+							}
+							err = op(ctx, s)
+							<-done
+							if anew && (!meanwhile || err != nil) {
+								want(t, err, kvstore.ErrNotFound)
+							} else {
+								check(t, err)
+							}
+							err = s.Put(ctx, "", 4)
+							if anew {
+								want(t, err, kvstore.ErrNotFound)
+							} else {
+								check(t, err)
+							}
+						})
+					})
+				}
+			}
+		}
 	}
 }

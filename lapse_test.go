@@ -300,3 +300,37 @@ func TestStrictAfterAReleaseGivenUp(t *testing.T) {
 		})
 	}
 }
+
+// What has become of a handle's session here, a handle says also after a lapse: the store is not asked, as it has the next
+// tenure or life on record, which is this node's as well.
+func TestHandleThatLeftBeforeALapse(t *testing.T) {
+	for name, c := range map[string]struct {
+		leave func(ctx context.Context, db *kvstore.DB[int]) error
+		why   error
+	}{
+		"deleted":  {func(ctx context.Context, db *kvstore.DB[int]) error { return db.Delete(ctx, "s") }, kvstore.ErrNotFound},
+		"released": {func(ctx context.Context, db *kvstore.DB[int]) error { return db.Release(ctx, "s") }, kvstore.ErrReleased},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				mem := memory.New()
+				o := brisk("a")
+				o.Strict, o.Lease = true, 3*time.Second
+				db := openInts(t, mem, o)
+				defer db.Close(ctx)
+				old, err := db.AdoptOrCreate(ctx, "s")
+				check(t, err)
+				check(t, c.leave(ctx, db))
+				check(t, db.Flush(ctx))
+				_, err = db.AdoptOrCreate(ctx, "s")
+				check(t, err)
+				endLease(t, mem, "a")
+				time.Sleep(o.Lease)
+				_, err = old.Get(ctx, "")
+				want(t, err, c.why)
+				want(t, old.Put(ctx, "", 1), c.why)
+			})
+		})
+	}
+}

@@ -168,7 +168,7 @@ func (db *DB[V]) auditOnce(ctx context.Context, gen uint32) error {
 		if s.verified.Load() == gen || s.dead() {
 			continue
 		}
-		if err := db.verify(ctx, s); err != nil && !errors.Is(err, ErrFenced) {
+		if err := db.verify(ctx, s); err != nil && !s.dead() {
 			var damaged *store.CorruptError
 			if !errors.As(err, &damaged) {
 				return err
@@ -229,11 +229,11 @@ func (db *DB[V]) serve(ctx context.Context, s *session[V]) error {
 }
 
 // given returns why the session may be another node's already, however well the lease is: it is being released, or was, and
-// that it was taken back is not stored yet. Caller holds mu.
+// that it was taken back is not stored yet; or it has left. Caller holds mu.
 func (s *session[V]) given() error {
 	switch {
 	case s.state != live:
-		return nil // others judge that
+		return s.left() // the store is not to be asked about it
 	case s.release:
 		return sessionError(s.id, ErrReleased)
 	case s.x != nil && s.x.regain > s.saved:

@@ -65,6 +65,17 @@ func (s *session[V]) hold() bool {
 	return s.state != evicted
 }
 
+// outlived reports whether a life of an evicted session is known to have ended since: the tenure went on, and the
+// session was deleted in it. Whether another life followed, and in which epoch, does not matter.
+func (s *session[V]) outlived(life uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.x != nil && s.x.line != nil {
+		return life != s.x.line.life.Load()
+	}
+	return life != s.life()
+}
+
 // evict takes a clean session out of memory, to be loaded again. Caller holds its mu, and calls out.
 func (db *DB[V]) evict(s *session[V]) {
 	var line *lifeline

@@ -119,7 +119,8 @@ func (db *DB[V]) loadCell(ctx context.Context, s *session[V], key string) (c *ce
 	return db.absent, nil, nil
 }
 
-// snapshot reads entries of a resident session, and checks that it is still ours: its error is a FencedError if not.
+// snapshot reads entries of a resident session, and checks that it is still ours: its error is a FencedError if not. Of a session that
+// left memory meanwhile it cannot tell: then its error says why that left.
 func (db *DB[V]) snapshot(ctx context.Context, s *session[V], keys ...string) (store.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, db.opt.StoreTimeout)
 	defer cancel()
@@ -144,7 +145,13 @@ func (db *DB[V]) snapshot(ctx context.Context, s *session[V], keys ...string) (s
 	}
 	s.mu.Lock()
 	moved := s.epoch != epoch
+	if s.state != live {
+		err = s.left() // before it was asked for, or meanwhile
+	}
 	s.mu.Unlock()
+	if err != nil {
+		return store.Snapshot{}, err
+	}
 	if moved {
 		return db.snapshot(ctx, s, keys...) // its creation was proposed again meanwhile, above a former life
 	}

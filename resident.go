@@ -208,6 +208,16 @@ func (s *session[V]) gone() error {
 	return sessionError(s.id, ErrNotResident)
 }
 
+// left returns why a session is not in memory. What the store has on record says nothing of that: the epoch may have moved
+// in an object that came after this one, for a new life here, or for another tenure of this node. Caller holds mu, and
+// has seen that it is not live.
+func (s *session[V]) left() error {
+	if s.state == evicted {
+		return errEvicted
+	}
+	return s.gone()
+}
+
 // errEvicted sends its receiver to look the session up again. It is never
 // returned to the application.
 var errEvicted = fmt.Errorf("%w: evicted", ErrNotResident)
@@ -218,11 +228,10 @@ var errVacant = fmt.Errorf("%w: not made yet", ErrNotResident)
 // usable returns why the session cannot be used in the given life, or in any: it left, is deleted or has
 // expired. Caller holds mu.
 func (s *session[V]) usable(life uint32) error {
+	if s.state != live {
+		return s.left()
+	}
 	switch {
-	case s.state == evicted:
-		return errEvicted
-	case s.state == departed:
-		return s.gone()
 	case s.vacant():
 		return errVacant
 	case s.deleted, s.expired(), life != anyLife && life != s.life():

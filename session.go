@@ -56,7 +56,7 @@ func (h *Session[V]) do(ctx context.Context, op func(s *session[V], life uint32)
 			return err
 		}
 		h.db.out(s)
-		if on.life != s.life() {
+		if s.outlived(on.life) {
 			return sessionError(s.id, ErrNotFound)
 		}
 		n, err := h.db.resident(ctx, s.id)
@@ -66,8 +66,8 @@ func (h *Session[V]) do(ctx context.Context, op func(s *session[V], life uint32)
 		n.mu.Lock()
 		old, epoch, creating := s.epoch, n.epoch, n.creating // s is dead: its epoch does not change
 		n.mu.Unlock()
-		if creating {
-			return sessionError(s.id, ErrNotFound) // it was deleted meanwhile, and is made anew
+		if creating || s.outlived(on.life) {
+			return sessionError(s.id, ErrNotFound) // it was deleted meanwhile, and is made anew: that has an epoch of its own
 		}
 		if epoch != old {
 			return &FencedError{Session: s.id, Epoch: old, By: store.Header{Session: s.id, Epoch: epoch, Owner: h.db.self}}

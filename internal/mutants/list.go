@@ -179,6 +179,15 @@ var mutations = []mutation{
 		`return s.saved == s.ver && !s.queued && !s.flying && !s.head &&`, `return true &&`, "Evict"},
 	{"an evicted session's lives are forgotten", "lifeline.go",
 		`line := db.lifelines.find(s.id); line != nil`, `line := db.lifelines.find(s.id); line != nil && line.id == ""`, "TestHandleOfAFormerLife"},
+	{"an evicted session's handle takes the epoch of the next life for a fence", "lifeline.go",
+		`if s.x != nil && s.x.line != nil {
+		return`, `if false {
+		return`, "TestFenceOnAnEvictedHandle"},
+	{"the store is believed about a session that has left", "load.go",
+		`	if s.state != live {
+		err = s.left() // before it was asked for, or meanwhile
+	}
+`, ``, "TestFenceOnAnEvictedHandle|TestHandleThatLeftBeforeALapse"},
 	{"eviction ignores visits", "evict.go",
 		`if !p.s.visited.Swap(false) {`, `if p.s.visited.Store(false); true {`, "TestEvictionResistsScans"},
 	{"a handle is on every life", "resident.go",
