@@ -71,7 +71,6 @@ type tale struct {
 
 // peer is a node. Its db is nil while it is down.
 type peer struct {
-	gaveUp map[*tale]bool // sessions whose release was given up: a strict node serves them when that is taken back
 	member
 	self    store.Incarnation
 	faults  *storetest.Faults
@@ -83,7 +82,8 @@ type peer struct {
 	own     map[*tale]*line
 	ended   map[*tale]*line // the last one that it had
 	handles map[*tale]grip
-	events  []any // of its hooks: kvstore.Lost and kvstore.FencedError
+	gaveUp  map[*tale]time.Time // when a release was last given up
+	events  []any               // of its hooks: kvstore.Lost and kvstore.FencedError
 }
 
 // grip is a handle that was kept, and the life that it is on.
@@ -122,7 +122,7 @@ func (p *program) open(m *peer) {
 	time.Sleep(time.Microsecond) // see step
 	m.faults = storetest.NewFaults(p.st)
 	m.view = &mortal{inner: m.faults}
-	m.own, m.handles, m.ended = map[*tale]*line{}, map[*tale]grip{}, map[*tale]*line{}
+	m.own, m.handles, m.ended, m.gaveUp = map[*tale]*line{}, map[*tale]grip{}, map[*tale]*line{}, map[*tale]time.Time{}
 	m.events, m.claims = nil, 0
 	view, o := m.view, p.opt
 	o.Node, o.Addr = m.name, "addr of "+m.name
@@ -180,6 +180,14 @@ func (p *program) quietly(m *peer, look func()) {
 // excused reports whether an error of m is one that its store may have made.
 func (m *peer) excused(err error) bool {
 	return m.faulty && (errors.Is(err, storetest.ErrInjected) || errors.Is(err, context.DeadlineExceeded))
+}
+
+// suspended reports whether err is that of a strict node about a session whose release was given up. The node serves it again, and
+// makes it anew, when the store has taken the release back: with a healthy store after a flush.
+func (p *program) suspended(m *peer, g *tale, err error) bool {
+	at, given := m.gaveUp[g]
+	return p.opt.Strict && given && errors.Is(err, kvstore.ErrSuspended) &&
+		(m.faulty || time.Since(at) <= apiLag || time.Since(m.healthy) <= apiLag)
 }
 
 // runs returns the incarnations whose leases run.

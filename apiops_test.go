@@ -47,7 +47,6 @@ func (p *program) served(i instr, l *line, stray bool, err error) bool {
 	p.t.Helper()
 	m, g := i.m, i.g
 	if err == nil {
-		delete(m.gaveUp, g)
 		if l == nil || !stray && !l.last().now().exists {
 			p.fail("%s serves %s, which it does not have", m.name, g.id)
 		}
@@ -67,7 +66,7 @@ func (p *program) served(i instr, l *line, stray bool, err error) bool {
 		return false
 	}
 	switch {
-	case p.opt.Strict && m.gaveUp[g] && errors.Is(err, kvstore.ErrSuspended):
+	case p.suspended(m, g, err):
 	case !isOver(err):
 		p.fail("%s of %s: %v", m.name, g.id, err)
 	case stray && m.own[g] == nil && errors.Is(err, kvstore.ErrNotFound):
@@ -110,7 +109,7 @@ func (p *program) keep(i instr, h *kvstore.Session[string]) {
 // stale judges an operation on a handle of a former life, which must do nothing.
 func (p *program) stale(i instr, err error) {
 	p.t.Helper()
-	if err == nil || !isOver(err) && !i.m.excused(err) {
+	if err == nil || !isOver(err) && !i.m.excused(err) && !p.suspended(i.m, i.g, err) {
 		p.fail("%s: a handle on a former life of %s: %v", i.m.name, i.g.id, err)
 	}
 	if l := i.m.own[i.g]; l != nil && l.fenced && (errors.Is(err, kvstore.ErrNotResident) || errors.Is(err, kvstore.ErrFenced)) && i.m.handles[i.g].line == l {
@@ -172,7 +171,7 @@ func (p *program) create(i instr) {
 		if stray {
 			m.own[g] = l
 		}
-	case m.excused(err):
+	case m.excused(err), p.suspended(m, g, err):
 	case l != nil && l.fenced && isOver(err):
 		p.settle(nil)
 	default:
@@ -275,7 +274,7 @@ func (p *program) unclaimed(i instr, l *line, was record, err error, what string
 		mine = nil
 	}
 	switch {
-	case m.excused(err):
+	case m.excused(err), p.suspended(m, g, err):
 	case errors.Is(err, kvstore.ErrOwned):
 		if mine != nil && !mine.fenced && mine.last().now().exists {
 			p.fail("%s has %s, and says: %v", m.name, g.id, err)
@@ -673,10 +672,7 @@ func (p *program) release(i instr) {
 	err := m.db.Release(ctx, g.id)
 	p.log("%s: Release(%s): %v", m.name, g.id, err)
 	if err != nil {
-		if m.gaveUp == nil {
-			m.gaveUp = map[*tale]bool{}
-		}
-		m.gaveUp[g] = true
+		m.gaveUp[g] = time.Now()
 	}
 	p.settle(nil)
 	if !p.served(i, l, stray, err) {
