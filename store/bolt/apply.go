@@ -191,7 +191,7 @@ func (b *batch) decideClaim(it *item) (p plan, err error) {
 		p.write = p.next.Epoch != on.Epoch
 		if !p.wipe {
 			// The same transaction raises the epoch: nothing can come between.
-			rd := reader{b.cursor, b.soundAt, it.key, &p.old, b.wall}
+			rd := reader{b.cursor, b.sound, it.key, &p.old, b.wall} // find has looked at the pages
 			var bad []*store.CorruptError
 			if a.Entries, bad, err = rd.entries(r.Keys, r.All); err != nil {
 				return p, err

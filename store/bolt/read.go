@@ -34,10 +34,10 @@ func (s *Store) Load(ctx context.Context, session string, keys ...string) (store
 		if err != nil {
 			return &faultError{cause: err}
 		}
-		rd := reader{b.Cursor(), func(key []byte) error { return pages.record(key, false) }, key, nil, time.Now()}
+		rd := reader{b.Cursor(), pages, key, nil, time.Now()}
 		var h header
 		err = safely(func() (err error) {
-			if err = rd.sound(key); err == nil {
+			if err = pages.record(key, false); err == nil {
 				h, err = find(rd.cursor, key)
 			}
 			return err
@@ -84,8 +84,8 @@ func find(c *bbolt.Cursor, key []byte) (h header, err error) {
 // reader reads entries of one session.
 type reader struct {
 	cursor *bbolt.Cursor
-	sound  func(key []byte) error // makes sure of the pages where key belongs, before what is there is believed
-	key    []byte                 // of the header record
+	sound  *sound // makes sure of the pages where a key belongs, before what is there is believed
+	key    []byte // of the header record
 	head   *header
 	now    time.Time
 }
@@ -110,13 +110,18 @@ func (r *reader) entries(keys []string, all bool) (es []store.Entry, bad []*stor
 	}
 	err = safely(func() error {
 		start := appendEntryKey(nil, r.key, "")
-		if err := r.sound(start); err != nil {
+		if err := r.sound.record(start, false); err != nil {
 			return err
 		}
+		from := start
 		for k, v := r.cursor.Seek(start); isEntryOf(k, r.key); k, v = r.cursor.Next() {
-			if err := r.sound(k); err != nil {
+			if err := r.sound.through(from, k); err != nil { // or some are passed by
+				return &faultError{cause: err}
+			}
+			if err := r.sound.record(k, false); err != nil {
 				return err
 			}
+			from = k
 			name := string(k[len(start):])
 			if name == "" {
 				continue // the main entry; it is there already
@@ -128,7 +133,10 @@ func (r *reader) entries(keys []string, all bool) (es []store.Entry, bad []*stor
 				es = append(es, store.Entry{Key: name, Value: bytes.Clone(value), Expires: expires})
 			}
 		}
-		return r.sound(afterEntries(nil, r.key)) // or more of them are hidden
+		if err := r.sound.through(from, afterEntries(nil, r.key)); err != nil { // or more of them are hidden
+			return &faultError{cause: err}
+		}
+		return nil
 	})
 	if err != nil {
 		err = fmt.Errorf("session %q: not all entries could be found: %w", r.session(), err)
@@ -147,7 +155,7 @@ func (r *reader) entry(name string) (e store.Entry, ok bool, err error) {
 	}
 	err = safely(func() error {
 		key := appendEntryKey(nil, r.key, name)
-		if err := r.sound(key); err != nil {
+		if err := r.sound.record(key, false); err != nil {
 			return err
 		}
 		k, v := r.cursor.Seek(key)

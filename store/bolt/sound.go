@@ -119,6 +119,21 @@ func (s *sound) at(key []byte, merges bool) error {
 	return nil
 }
 
+// through makes sure of all pages from the one where from belongs to the one where to does; nil is the last one. If bbolt
+// says that to is the next key from there on, it is so.
+func (s *sound) through(from, to []byte) error {
+	for {
+		if err := s.at(from, false); err != nil {
+			return err
+		}
+		hi := s.leaf().hi
+		if hi == nil || to != nil && bytes.Compare(to, hi) < 0 {
+			return nil
+		}
+		from = hi
+	}
+}
+
 // leaf returns the page that path leads to.
 func (s *sound) leaf() *span { return &s.path[len(s.path)-1] }
 

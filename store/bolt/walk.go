@@ -63,17 +63,22 @@ func (s *Store) walkPage(ctx context.Context, w *walk) error {
 		if err != nil {
 			return &faultError{cause: err}
 		}
+		if err := sound.at(w.next, false); err != nil {
+			return &faultError{cause: err}
+		}
 		c := b.Cursor()
 		k, v := c.Seek(w.next)
 		last := w.next
+		from := w.next // where k was looked for
 		for n := 0; k != nil; n++ {
 			// On a damaged page keys may be out of order, and a walk by keys would turn in a circle.
 			if len(k) > maxRecordKey || n == 0 && bytes.Compare(k, last) < 0 || n > 0 && bytes.Compare(k, last) <= 0 {
 				return &faultError{cause: "keys are out of order"}
 			}
 			last = k
-			// Part of an old page, in the place of a new one, has old headers with good checksums; not where they belong.
-			if err := sound.at(k, false); err != nil {
+			// Part of an old page, in the place of a new one, has old headers with good checksums; not where they belong. And
+			// what a damaged page does not show, bbolt passes by.
+			if err := sound.through(from, k); err != nil {
 				return &faultError{cause: err}
 			}
 			if n == walkPage {
@@ -81,11 +86,18 @@ func (s *Store) walkPage(ctx context.Context, w *walk) error {
 				return nil
 			}
 			prefix, more := w.visit(s, k, v)
-			if more {
-				k, v = c.Seek(afterEntries(nil, prefix))
+			if from = k; more {
+				from = afterEntries(nil, prefix)
+				if err := sound.at(from, false); err != nil {
+					return &faultError{cause: err}
+				}
+				k, v = c.Seek(from)
 			} else {
 				k, v = c.Next()
 			}
+		}
+		if err := sound.through(from, nil); err != nil {
+			return &faultError{cause: err}
 		}
 		w.done = true
 		return nil

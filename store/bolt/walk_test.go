@@ -1,9 +1,12 @@
 package bolt
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -145,4 +148,91 @@ func TestWalkPassesDamage(t *testing.T) {
 			t.Errorf("Check does not name %s: %v", want, err)
 		}
 	}
+}
+
+// TestNothingIsPassedBy has a leaf that bbolt takes for empty: it goes on with the next one. What stood there must not be
+// missing from an answer that is no error.
+func TestNothingIsPassedBy(t *testing.T) {
+	empty := func(holds []byte, hit *bool) func(page []byte) {
+		return func(page []byte) {
+			if native.Uint16(page[8:]) == pageLeaf && bytes.Contains(page, holds) {
+				native.PutUint16(page[10:], 0)
+				*hit = true
+			}
+		}
+	}
+	walk := func(t *testing.T, s *Store, body func()) (seen int, last error) {
+		for _, err := range s.Sessions(t.Context(), store.Query{}) {
+			if body != nil {
+				body()
+				body = nil
+			}
+			if last = err; err == nil {
+				seen++
+			}
+		}
+		return seen, last
+	}
+	t.Run("by a walk", func(t *testing.T) {
+		hit := false
+		s := orchard(t, owner("a"), 300, nil, empty(appendPrefix(nil, "x100"), &hit))
+		if seen, err := walk(t, s, nil); err == nil || seen < 50 || seen > 100 || !hit {
+			t.Errorf("the walk ends with %v after %d of 300 sessions", err, seen)
+		}
+	})
+	t.Run("where a walk goes on", func(t *testing.T) {
+		hit := false
+		s := orchard(t, owner("a"), walkPage+300, nil, func([]byte) {})
+		seen, err := walk(t, s, func() {
+			b, err := os.ReadFile(s.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for page := range slices.Chunk(b, s.pageSize) {
+				empty(appendPrefix(nil, fmt.Sprintf("x%03d", walkPage)), &hit)(page)
+			}
+			if f, err := os.OpenFile(s.path, os.O_WRONLY, 0); err != nil {
+				t.Fatal(err)
+			} else if _, err := f.WriteAt(b, 0); err != nil || f.Close() != nil {
+				t.Fatal(err)
+			}
+		})
+		if err == nil || seen != walkPage || !hit {
+			t.Errorf("the walk ends with %v after %d of %d sessions, want %d", err, seen, walkPage+300, walkPage)
+		}
+	})
+	t.Run("by a Load", func(t *testing.T) {
+		path, o := temp(t), owner("a")
+		s, err := Open(path, &Options{NoSync: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := store.Change{Session: "s", Owner: o, Epoch: 1, Seq: 1, Create: true}
+		for i := range 200 {
+			c.Puts = append(c.Puts, entries(fmt.Sprintf("key-%03d", i), string(make([]byte, 100)))...)
+		}
+		apply(t, s, c, store.Applied)
+		s.Close()
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hit := false
+		for page := range slices.Chunk(b, os.Getpagesize()) {
+			empty([]byte("key-100"), &hit)(page)
+		}
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if s, err = Open(path, &Options{NoSync: true}); err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if snap, err := s.Load(t.Context(), "s"); err == nil || len(snap.Entries) < 50 || len(snap.Entries) > 100 || !hit {
+			t.Errorf("Load gives %d entries of 200, and %v", len(snap.Entries), err)
+		}
+		if claim, err := s.Claim(t.Context(), store.ClaimRequest{Session: "s", Owner: owner("b"), All: true}); err == nil {
+			t.Errorf("Claim gives %d entries of 200 and no error", len(claim.Entries))
+		}
+	})
 }
