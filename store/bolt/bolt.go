@@ -24,6 +24,7 @@ type Store struct {
 	opt      Options
 	db       *bbolt.DB
 	file     *os.File // bbolt's own, for reads around the map
+	place    place    // where it is found
 	pageSize int
 	metas    []byte // the two meta pages, in a map of our own; nil where there is none
 

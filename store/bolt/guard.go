@@ -75,6 +75,11 @@ func (s *Store) update(f func(tx *bbolt.Tx) error) error {
 	if err != nil {
 		return err
 	}
+	if s.place.lost {
+		if err := s.place.look(); err != nil {
+			return s.wrap(err)
+		}
+	}
 	committing := false
 	err = s.transact(s.db.Update, func(tx *bbolt.Tx) error {
 		err := f(tx)
@@ -88,6 +93,9 @@ func (s *Store) update(f func(tx *bbolt.Tx) error) error {
 		s.brokenMu.Lock()
 		s.unsynced = err
 		s.brokenMu.Unlock()
+	}
+	if err == nil {
+		err = s.wrap(s.place.look()) // after the commit: before it, the file may yet be replaced while the disk syncs
 	}
 	return err
 }

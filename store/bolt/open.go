@@ -67,11 +67,14 @@ func Open(path string, o *Options) (*Store, error) {
 		return nil, wrap(path, err)
 	}
 	s.pageSize = s.db.Info().PageSize
-	s.metas, err = mapMetas(s.file, s.pageSize)
+	if s.metas, err = mapMetas(s.file, s.pageSize); err == nil {
+		s.place, err = newPlace(path, s.file)
+	}
 	if err == nil {
+		err = s.place.look() // the lock is the file's, not the name's
+	}
+	if err = wrap(path, err); err == nil {
 		err = s.prepare()
-	} else {
-		err = wrap(path, err)
 	}
 	if err == nil && fresh {
 		err = syncDir(filepath.Dir(path))
