@@ -23,9 +23,16 @@ var children = map[string]func() error{
 	"hold":  holdChild,
 }
 
+// beforeChild runs before the child.
+var beforeChild = func() error { return nil }
+
 func TestMain(m *testing.M) {
 	if name := os.Getenv(childEnv); name != "" {
-		if err := children[name](); err != nil {
+		err := beforeChild()
+		if err == nil {
+			err = children[name]()
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -76,8 +76,11 @@ func Open(path string, o *Options) (*Store, error) {
 	if err = wrap(path, err); err == nil {
 		err = s.prepare()
 	}
-	if err == nil && fresh {
-		err = syncDir(filepath.Dir(path))
+	if err == nil && !opt.NoSync && !settles {
+		err = wrap(path, s.file.Sync()) // what a process left that was killed; nothing was built on it yet
+	}
+	if err == nil && (fresh || !opt.NoSync) {
+		err = wrap(path, syncName(path, fresh))
 	}
 	if err == nil && opt.Check {
 		err = s.Check(context.Background())
@@ -207,8 +210,15 @@ func openFile(path string, readOnly bool, deadline time.Time, opt *Options) (db 
 		NoStatistics: true,
 		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 			f, err := os.OpenFile(name, flag, mode)
+			if err != nil {
+				return nil, err
+			}
+			if err := settle(f, readOnly, opt.NoSync, deadline); err != nil {
+				f.Close()
+				return nil, err
+			}
 			file = f
-			return f, err
+			return f, nil
 		},
 	}
 	err = safely(func() (err error) {
@@ -257,18 +267,26 @@ func (s *Store) prepare() error {
 	})
 }
 
-// syncDir makes the name of a new file as durable as what is in it.
-func syncDir(dir string) error {
+// syncName makes the name of the file as durable as what is in it. That of a file which is not fresh may be no older: who made it
+// was killed before this.
+func syncName(path string, fresh bool) error {
 	if runtime.GOOS == "windows" {
 		return nil // directories cannot be synced there, and need not be
 	}
-	d, err := os.Open(dir)
+	path, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return fmt.Errorf("store/bolt: directory of a new file: %w", err)
+		return err
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if !fresh && errors.Is(err, fs.ErrPermission) {
+		return nil // nor could we have made it
+	}
+	if err != nil {
+		return fmt.Errorf("its directory: %w", err)
 	}
 	defer d.Close()
 	if err := d.Sync(); err != nil {
-		return fmt.Errorf("store/bolt: directory of a new file: %w", err)
+		return fmt.Errorf("its directory: %w", err)
 	}
 	return nil
 }

@@ -28,6 +28,7 @@ const (
 	metaSize   = 64 // up to its checksum
 	maxDepth   = 32
 	noFreelist = math.MaxUint64
+	sector     = 512 // bytes: what a disk writes whole
 
 	pageBranch   = 0x01
 	pageLeaf     = 0x02

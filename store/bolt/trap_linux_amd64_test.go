@@ -1,0 +1,3 @@
+package bolt
+
+const amd64 = 1
