@@ -33,6 +33,9 @@ const format = 1
 // ErrLocked is what Open's error wraps if another process, or another Open of this one, holds the file.
 var ErrLocked = errors.New("another process, or another Open of this one, holds it")
 
+// errHalfMade: see halfMade.
+var errHalfMade = errors.New("it was not made to the end")
+
 // Open opens the file at path, and makes it if there is none or if it is empty. A nil o is the zero Options.
 //
 // A file that is held by another process ([ErrLocked]), is not a bbolt file, is one of another program, has another
@@ -121,6 +124,9 @@ func inspect(path string, deadline time.Time, opt *Options) (fresh bool, err err
 		return true, nil
 	}
 	db, file, err := openFile(path, true, deadline, opt)
+	if err == errHalfMade {
+		return true, nil
+	}
 	if err != nil {
 		return false, err
 	}
@@ -213,7 +219,15 @@ func openFile(path string, readOnly bool, deadline time.Time, opt *Options) (db 
 			if err != nil {
 				return nil, err
 			}
-			if err := settle(f, readOnly, opt.NoSync, deadline); err != nil {
+			if err = settle(f, readOnly, opt.NoSync, deadline); err == nil && settles { // under the lock
+				var half bool
+				if half, err = halfMade(f); half && readOnly {
+					err = errHalfMade
+				} else if half {
+					err = f.Truncate(0)
+				}
+			}
+			if err != nil {
 				f.Close()
 				return nil, err
 			}
