@@ -107,7 +107,7 @@ func (b *broken) overwrite(ctx context.Context, c store.Change) store.Result {
 		if h.Epoch == 0 {
 			return b.inner(ctx, c)
 		}
-		c.Owner, c.Epoch, c.Seq = h.Owner, h.Epoch, h.Seq+1
+		c.Owner, c.Epoch, c.Seq, c.Birth = h.Owner, h.Epoch, h.Seq+1, 0
 		if r := b.inner(ctx, c); r.Outcome != store.Fenced && r.Outcome != store.Already || h.Deleted {
 			return r
 		}
