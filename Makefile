@@ -1,7 +1,7 @@
 # make test    everything that must pass: lint, all tests of all modules under the race detector, model, sim, fuzz-short
 # make lint    gofmt, go vet, staticcheck, go mod tidy -diff, over all modules
 # make bench   the table of ratios; make bench-json for programs
-# make fuzz    every fuzz target, FUZZTIME each; make fuzz-short only a few seconds
+# make fuzz    every fuzz target, FUZZTIME each; make fuzz-short EXECS runs of each
 # make mutants breaks the code on purpose, in one place after the other, and shows which test notices
 # make sim     2,000 simulated histories of 500 steps; make sim SEED=4711 replays one
 # make soak    simulated histories for SOAK, with seeds of their own
@@ -20,6 +20,12 @@ TESTFLAGS ?= -race -timeout 12m
 
 # Every fuzz target, as directory:name.
 FUZZERS  := $(shell grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' . | sed 's|/[^/]*:func |:|' | sort)
+
+# How often make fuzz-short runs one: a few seconds of it. Some have numbers of their own.
+EXECS           ?= 10000
+EXECS_FuzzAPI   ?= 1500
+EXECS_FuzzEvent ?= 2000
+EXECS_FuzzFile  ?= 500
 
 .PHONY: test lint bench bench-json fuzz fuzz-short mutants model crash sim soak modules
 
@@ -41,10 +47,17 @@ bench:
 bench-json:
 	@cd bench && go run . -json
 
-fuzz-short: FUZZTIME = 3s
-fuzz fuzz-short:
+fuzz:
 	@set -e; for t in $(FUZZERS); do (cd $${t%:*} && f=$${t#*:} && echo "== $$f in $${t%:*}" && \
 		go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime $(MINTIME) -parallel 2 .); done
+
+# Counted, not timed, and from the seeds alone, whatever the cache of go has: the same work on every machine. What it draws is
+# another each time, so a failure is a finding that nobody made before: it is in testdata, and to be kept.
+fuzz-short:
+	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	for t in $(foreach t,$(FUZZERS),$t:$(or $(EXECS_$(lastword $(subst :, ,$t))),$(EXECS))); do (n=$${t##*:} && t=$${t%:*} && \
+		cd $${t%:*} && f=$${t#*:} && echo "== $$f in $${t%:*}, $$n times" && \
+		go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $${n}x -fuzzminimizetime 20x -parallel 2 . -args -test.fuzzcachedir=$$dir); done
 
 mutants:
 	go run ./internal/mutants
