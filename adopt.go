@@ -447,7 +447,8 @@ func (db *DB[V]) expel(s *session[V], f *flight[V], why error) {
 // unsaved describes all of a session that is not stored, and what it holds of the
 // budget. Caller holds mu, and takes the session out of memory.
 func (db *DB[V]) unsaved(s *session[V], f *flight[V]) (l Lost, free int64) {
-	l = Lost{Session: s.id, Epoch: s.epoch, Created: s.creating, Deleted: s.deleted && s.ver > 0 || s.wipe && !s.creating, head: s.head}
+	l = Lost{Session: s.id, Epoch: s.epoch, Created: s.creating, head: s.head}
+	l.Deleted = s.deleted && s.ver > 0 || s.wipe && (!s.creating || s.blind || f != nil && f.begins())
 	if f != nil {
 		l.Deleted = l.Deleted || f.ends()
 		free += db.flightCharge(f)

@@ -340,8 +340,13 @@ func (f *flight[V]) finish(puts []store.Entry, deletes []string) ([]store.Entry,
 	return puts[f.puts:], deletes[f.deletes:]
 }
 
-// ends reports whether a life that the store may have on record ends with the flight.
-func (f *flight[V]) ends() bool { return f.change.Wipe && f.change.Birth == 0 }
+// ends reports whether a life that the store may have on record ends with the flight. Caller holds the session's mu.
+func (f *flight[V]) ends() bool { return f.change.Wipe && (f.change.Birth == 0 || f.s.blind) }
+
+// begins reports whether the store has a life on record, which has ended since, if the flight gets there. Caller holds the session's mu.
+func (f *flight[V]) begins() bool {
+	return f.change.Create && !f.change.Delete && !f.void && f.life != f.s.life()
+}
 
 // changes reports whether the store has anything to do for the flight.
 func (f *flight[V]) changes() bool {

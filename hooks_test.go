@@ -171,6 +171,54 @@ func TestLostHeaders(t *testing.T) {
 	}
 }
 
+// A session whose creation had no answer may be stored. If it was deleted meanwhile, and made anew, its end is lost with the new life.
+func TestLostEndOfWhatMayBeStored(t *testing.T) {
+	for _, inFlight := range []bool{true, false} {
+		for _, again := range []bool{true, false} { // the new life is on its way, too
+			t.Run(fmt.Sprintf("in flight %v, again %v", inFlight, again), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					ctx := context.Background()
+					line := &tap{Store: memory.New()}
+					calls := 0
+					line.apply = func(ctx context.Context, cs []store.Change) ([]store.Result, error) {
+						if calls++; calls == 1 {
+							line.Store.Apply(ctx, cs)
+						}
+						if inFlight || calls > 1 {
+							time.Sleep(time.Hour) // it does not even hear that it is called off
+						}
+						return nil, errors.New("no answer")
+					}
+					var lost lostBy
+					o := kvstore.Options{Node: "a", Hooks: lost.hooks(), MaxDelay: 10 * time.Millisecond, RetryMin: time.Second, RetryMax: time.Second}
+					db := openInts(t, line, o)
+					s, err := db.Create(ctx, "s")
+					check(t, err)
+					check(t, s.Put(ctx, "leg", 1))
+					time.Sleep(20 * time.Millisecond) // the store has it, and nobody knows
+					check(t, db.Delete(ctx, "s"))
+					check(t, db.Put(ctx, "s", 2))
+					if again {
+						time.Sleep(5 * time.Second)
+					}
+					limit, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+					defer cancel()
+					if err := db.Close(limit); err == nil {
+						t.Error("Close says that all is stored")
+					}
+					if _, es := ints(t, line.Store, "s"); es["leg"] != 1 {
+						t.Errorf("the store has %v", es)
+					}
+					time.Sleep(time.Hour) // the calls end, long after Close
+					if len(lost) != 1 || !lost[0].Created || !lost[0].Deleted || len(lost[0].Entries) != 1 || lost[0].Entries[0].Value != 2 {
+						t.Errorf("lost: %+v", lost)
+					}
+				})
+			})
+		}
+	}
+}
+
 // An optimistic Create that another node was ahead of hands everything back, and leaves the other's alone.
 func TestLostCreate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

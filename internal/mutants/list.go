@@ -269,7 +269,13 @@ var mutations = []mutation{
 		`		l.held.Store(0)
 `, ``, "TestCloseEndsDrain"},
 	{"that a former life's end is lost is not told", "adopt.go",
-		` || s.wipe && !s.creating, head`, `, head`, "TestLostHeaders"},
+		` || s.wipe && (!s.creating || s.blind || f != nil && f.begins())`, ``, "TestLostHeaders"},
+	{"a life that may be stored ends untold, with one in flight", "adopt.go",
+		` || f != nil && f.begins())`, `)`, "TestLostEndOfWhatMayBeStored"},
+	{"a life that may be stored ends untold, before a flight", "adopt.go",
+		`(!s.creating || s.blind ||`, `(!s.creating ||`, "TestLostEndOfWhatMayBeStored"},
+	{"a life that may be stored ends untold, with a flight", "flush.go",
+		`(f.change.Birth == 0 || f.s.blind)`, `f.change.Birth == 0`, "TestLostEndOfWhatMayBeStored"},
 	{"a strict node serves what it may have given away", "lease.go",
 		`	case s.x != nil && s.x.regain > s.saved:
 		return sessionError(s.id, ErrSuspended)
