@@ -288,9 +288,9 @@ func (p *program) told(m *peer, g *tale) {
 	for i > 0 && time.Since(l.states[i].made) <= apiLag {
 		i--
 	}
-	// What was put and deleted in one window is not written. If the window ended in what the store has, nobody finds out; nor
-	// if it ended in a deletion, and the store has none either.
-	undone := slices.ContainsFunc(l.states[i:], func(s past) bool { return s.equal(l.taken) || !s.exists })
+	// What was put and deleted, or has expired, in one window is not written. If the window ended in what the store has, nobody
+	// finds out; nor if it ended in a deletion, and the store has none either.
+	undone := slices.ContainsFunc(l.states[i:], func(s past) bool { return s.now().equal(l.taken) || !s.now().exists })
 	if s := l.states[i]; l.fenced && i > l.taking && s.exists && !undone && plain(s.shape) && plain(l.taken) {
 		p.fail("%s changed %s %v ago, which another has, and hears nothing", m.name, g.id, time.Since(s.made))
 	}
