@@ -58,7 +58,7 @@ func (p *program) served(i instr, l *line, stray bool, err error) bool {
 	if m.excused(err) {
 		if stray && m.own[g] == nil { // it may have come, and something else failed
 			p.quietly(m, func() {
-				if _, err := m.db.Session(p.ctx, g.id); err == nil {
+				if _, err := m.db.Session(p.ctx, g.id); err == nil || p.suspended(m, g, err) {
 					m.own[g] = l
 				}
 			})
