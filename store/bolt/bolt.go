@@ -57,7 +57,7 @@ type Store struct {
 	brokenMu sync.Mutex
 	broken   error         // set once: bbolt cannot be called any more
 	breaks   chan struct{} // closed when broken is set
-	unsynced error         // set once: bbolt can be read, but not written
+	stopped  error         // set once: bbolt can be read, unless its map is gone, but not written
 }
 
 // enter begins a call. If it gives no error, leave must follow.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"runtime/debug"
 	"strings"
 
@@ -69,9 +70,7 @@ func (s *Store) read(f func(tx *bbolt.Tx) error) error {
 // update runs f in a write transaction and commits it, unless f gives an error. The caller holds s.turn.
 // An error that is not f's own leaves it unknown whether the transaction will be seen.
 func (s *Store) update(f func(tx *bbolt.Tx) error) error {
-	s.brokenMu.Lock()
-	err := s.unsynced
-	s.brokenMu.Unlock()
+	err := s.stoppedBy()
 	if err != nil {
 		return err
 	}
@@ -80,32 +79,50 @@ func (s *Store) update(f func(tx *bbolt.Tx) error) error {
 			return s.wrap(err)
 		}
 	}
-	committing := false
+	committing, id := false, 0
 	err = s.transact(s.db.Update, func(tx *bbolt.Tx) error {
+		id = tx.ID()
 		err := f(tx)
 		committing = err == nil
 		return err
 	})
-	if fault := (*faultError)(nil); err != nil && committing && !errors.As(err, &fault) && !s.opt.NoSync && !rolledBack(err) {
-		// The operating system may have dropped the pages that it could not write, and may
-		// report success for them next time. No later commit could be trusted.
-		err = s.wrap(fmt.Errorf("a commit could not be synced, so nothing is written any more until the file is opened anew: %w", err))
-		s.brokenMu.Lock()
-		s.unsynced = err
-		s.brokenMu.Unlock()
+	switch {
+	case err == nil:
+		return s.wrap(s.place.look()) // after the commit: before it, the file may yet be replaced while the disk syncs
+	case !committing || isFault(err):
+		return err
+	case strings.Contains(err.Error(), "mmap allocate error"): // bbolt gives this one as text only, and has unmapped the file
+		return s.stop(fmt.Errorf("its map could not be enlarged, so it is not read nor written any more until it is opened anew: %w", err))
+	case s.opt.NoSync || s.rolledBack(id, err):
+		return err
 	}
-	if err == nil {
-		err = s.wrap(s.place.look()) // after the commit: before it, the file may yet be replaced while the disk syncs
-	}
-	return err
+	// The operating system may have dropped the pages that it could not write, and may
+	// report success for them next time. No later commit could be trusted.
+	return s.stop(fmt.Errorf("a commit could not be synced, so nothing is written any more until the file is opened anew: %w", err))
 }
 
-// rolledBack reports whether a commit failed while it wrote or grew the file, before any sync: bbolt has then
-// undone it, and the store goes on. A full disk is the usual cause.
-func rolledBack(err error) bool {
+// stop has no transaction write any more. It returns the error that they give.
+func (s *Store) stop(why error) error {
+	why = s.wrap(why)
+	s.brokenMu.Lock()
+	defer s.brokenMu.Unlock()
+	s.stopped = why
+	return why
+}
+
+// rolledBack reports whether the commit of transaction id failed while it wrote or grew the file, before any sync: bbolt has then
+// undone it, and the store goes on. A full disk is the usual cause. If it was the meta page of which a part was
+// written, the next transaction would build on this one, which no disk may have.
+func (s *Store) rolledBack(id int, err error) bool {
+	if strings.Contains(err.Error(), "file resize error") { // bbolt gives this one as text only
+		return true
+	}
 	var perr *fs.PathError
-	return errors.As(err, &perr) && perr.Op == "write" ||
-		strings.Contains(err.Error(), "file resize error") // bbolt gives this one as text only
+	if !errors.As(err, &perr) || perr.Op != "write" {
+		return false
+	}
+	p := &pager{file: s.file, size: math.MaxInt64, pageSize: s.pageSize}
+	return p.meta() == nil && p.txid < uint64(id)
 }
 
 // transact runs f in a transaction that run begins and ends.
@@ -149,6 +166,9 @@ func (s *Store) transact(run func(func(*bbolt.Tx) error) error, f func(tx *bbolt
 	if err == nil || err == errNothing {
 		return err
 	}
+	if stopped := s.stoppedBy(); errors.Is(err, berrors.ErrInvalidMapping) && stopped != nil {
+		return stopped
+	}
 	err = s.wrap(err)
 	if fault := (*faultError)(nil); errors.As(err, &fault) {
 		if tx != nil && tx.Writable() && tx.DB() != nil {
@@ -182,9 +202,15 @@ func (s *Store) setBroken(err error) {
 	s.brokenMu.Lock()
 	defer s.brokenMu.Unlock()
 	if s.broken == nil {
-		s.broken = fmt.Errorf("%w (and the store cannot be used any more)", err)
+		s.broken = fmt.Errorf("%w (and the store cannot be used any more until the file is opened anew)", err)
 		close(s.breaks)
 	}
+}
+
+func (s *Store) stoppedBy() error {
+	s.brokenMu.Lock()
+	defer s.brokenMu.Unlock()
+	return s.stopped
 }
 
 func (s *Store) brokenBy() error {

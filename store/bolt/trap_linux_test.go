@@ -260,12 +260,13 @@ func needTraps(t *testing.T) {
 	c, err := startTrapped(child(t, "nothing"))
 	if err == nil {
 		for {
-			event, call, nerr := c.next()
-			if err = nerr; err != nil || event == trapDead {
-				break
-			}
-			if event == trapCall {
+			var event trapEvent
+			var call trapped
+			if event, call, err = c.next(); err == nil && event == trapCall {
 				err = c.answer(call, answer{pass: true})
+			}
+			if err != nil || event == trapDead {
+				break
 			}
 		}
 		c.kill()
