@@ -136,7 +136,7 @@ func TestFaultAtEachCall(t *testing.T) {
 	if testing.Short() || raceEnabled {
 		step = 4
 	}
-	for round := range rounds {
+	for round := range min(rounds, len(errnos)) {
 		for n := rng.IntN(step); n < len(calls); n += step {
 			for _, half := range []bool{false, true} {
 				if half && calls[n].nr != syscall.SYS_PWRITE64 {
