@@ -47,6 +47,7 @@ type Store struct {
 	nextGrave time.Time // no tombstone is due before; zero: unknown
 	gravesOff bool      // damage is met where tombstones are, or collect runs: leave them alone
 	arena     arena     // for the records of the transaction that runs
+	txid      int       // of the last commit, as it must be found; 0: unknown
 
 	leaseMu sync.Mutex
 	leases  map[store.Incarnation]lease

@@ -69,6 +69,7 @@ func entries(kv ...string) (es []store.Entry) {
 type damager struct{ *Store }
 
 func (d damager) Damage(session, key string, header bool) error {
+	d.txid = 0
 	return d.db.Update(func(tx *bbolt.Tx) error {
 		k := appendPrefix(nil, session)
 		if !header {

@@ -81,25 +81,36 @@ func (s *Store) update(f func(tx *bbolt.Tx) error) error {
 	}
 	committing, id := false, 0
 	err = s.transact(s.db.Update, func(tx *bbolt.Tx) error {
-		id = tx.ID()
+		if id = tx.ID(); s.txid != 0 && id != s.txid+1 {
+			return errReplaced
+		}
 		err := f(tx)
 		committing = err == nil
 		return err
 	})
 	switch {
+	case errors.Is(err, errReplaced):
+		return s.stop(err) // bbolt knows which pages were free in what was there before
 	case err == nil:
+		s.txid = id
 		return s.wrap(s.place.look()) // after the commit: before it, the file may yet be replaced while the disk syncs
 	case !committing || isFault(err):
 		return err
 	case strings.Contains(err.Error(), "mmap allocate error"): // bbolt gives this one as text only, and has unmapped the file
 		return s.stop(fmt.Errorf("its map could not be enlarged, so it is not read nor written any more until it is opened anew: %w", err))
-	case s.opt.NoSync || s.rolledBack(id, err):
+	case s.opt.NoSync:
+		s.txid = 0 // a part of it may count
+		return err
+	case s.rolledBack(id, err):
 		return err
 	}
 	// The operating system may have dropped the pages that it could not write, and may
 	// report success for them next time. No later commit could be trusted.
 	return s.stop(fmt.Errorf("a commit could not be synced, so nothing is written any more until the file is opened anew: %w", err))
 }
+
+// errReplaced: somebody wrote over the file.
+var errReplaced = errors.New("what is in it was replaced while it is open, so nothing is written any more until it is opened anew")
 
 // stop has no transaction write any more. It returns the error that they give.
 func (s *Store) stop(why error) error {

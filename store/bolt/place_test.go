@@ -97,3 +97,44 @@ func TestReplacedByRelativePath(t *testing.T) {
 	t.Chdir(filepath.Dir(s.place.path) + "/..")
 	apply(t, s, store.Change{Session: "s", Owner: owner("a"), Epoch: 1, Seq: 1, Create: true}, store.Applied)
 }
+
+// TestWrittenOver restores an older copy into the file that is open. Of the pages that are in use there bbolt takes some for free.
+func TestWrittenOver(t *testing.T) {
+	path := temp(t)
+	s, err := Open(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	c := store.Change{Session: "s", Owner: owner("a"), Epoch: 1, Create: true}
+	var old []byte
+	for c.Seq = 1; c.Seq < 10; c.Seq++ {
+		c.Puts = entries("k", strings.Repeat("v", int(c.Seq)*100))
+		apply(t, s, c, store.Applied)
+		if c.Seq == 3 {
+			if old, err = os.ReadFile(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(old, 0); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := s.Apply(t.Context(), []store.Change{c}); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "was replaced") {
+			t.Errorf("Apply gives %v", err)
+		}
+	}
+	s.Close()
+	s = open(t, path, &Options{Check: true})
+	if snap, err := s.Load(t.Context(), "s"); err != nil || snap.Header.Seq != 3 {
+		t.Errorf("Load gives %+v, %v; want seq 3", snap.Header, err)
+	}
+	c.Seq = 4
+	apply(t, s, c, store.Applied)
+}

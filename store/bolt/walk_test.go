@@ -99,6 +99,7 @@ func TestWalkPassesDamage(t *testing.T) {
 	defer s.Close()
 	o := owner("a")
 	fill(t, s, o, 100)
+	s.txid = 0
 	err = s.db.Update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketSessions)
 		return errors.Join(
