@@ -343,5 +343,40 @@ var mutations = []mutation{
 		c.report(fmt.Errorf("index of tombstones`, `	if false {
 		c.report(fmt.Errorf("index of tombstones`, "TestDamageStopsCollectionOnly"},
 	{"bolt goes on after a sync that failed", "store/bolt/guard.go",
-		`&& !s.opt.NoSync && !rolledBack(err) {`, `&& false {`, "Sync|Full"},
+		`case s.rolledBack(id, err):`, `case true:`, "Sync|Full"},
+	{"bolt goes on after half a meta page", "store/bolt/guard.go",
+		`return p.meta() == nil && p.txid < uint64(id)`, `s.txid = 0
+	return p.meta() == nil`, "TestFaultAtEachCall"},
+	{"bolt believes what a killed process left unsynced", "store/bolt/settle_linux.go",
+		`	if err := f.Sync(); err != nil {
+		return err
+	}
+`, ``, "TestOpenAsksTheDisk"},
+	{"bolt believes memory after a sync that failed", "store/bolt/settle_linux.go",
+		`	syscall.Syscall6(syscall.SYS_FADVISE64, f.Fd(), 0, 0, fadviseDontNeed, 0, 0)
+`, ``, "TestOpenAsksTheDisk"},
+	{"bolt syncs the name of a fresh file only", "store/bolt/open.go",
+		`(fresh || !opt.NoSync)`, `fresh`, "TestOpenAsksTheDisk"},
+	{"bolt does not open what a power cut left half made", "store/bolt/open.go",
+		`half && readOnly {`, `false {`, "TestHalfMade"},
+	{"bolt empties a small file with something in it", "store/bolt/halfmade.go",
+		`!bytes.Equal(got, want[i:end]) && `, `false && `, "TestHalfMade"},
+	{"bolt acknowledges what is written into a file that is gone", "store/bolt/guard.go",
+		`return s.wrap(s.place.look()) // after`, `return nil // after`, "TestReplacedWhileOpen"},
+	{"bolt takes another file for its own", "store/bolt/place.go",
+		`!os.SameFile(info, p.file)`, `info == nil`, "TestReplacedWhileOpen"},
+	{"bolt goes on writing into a file that is gone", "store/bolt/guard.go",
+		`	if s.place.lost {`, `	if false {`, "TestReplacedWhileOpen"},
+	{"bolt writes into a file that was written over", "store/bolt/guard.go",
+		`s.txid != 0 && id != s.txid+1`, `false`, "TestWrittenOver"},
+	{"a walk does not look where it seeks", "store/bolt/sound.go",
+		`		if hi == nil || to != nil && bytes.Compare(to, hi) < 0 {
+			return nil
+		}
+		from = hi
+`, `		if to == nil || hi == nil || s.leaf().has(to) {
+			return nil
+		}
+		from = to
+`, "TestNothingIsPassedBy"},
 }

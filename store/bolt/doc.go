@@ -23,11 +23,26 @@
 // crash of the operating system and a power cut. [Options.NoSync] gives up the last two.
 //
 // An error of Apply or Claim means that the outcome is unknown, as the contract has it. After a
-// commit that failed for want of space the store goes on. After one whose fsync failed it can be read but
-// not written, until the file is opened again: the operating system may have dropped what it
-// could not write, and nothing that is built on it could be trusted. A Load or a walk may show a commit whose last
+// commit that failed before anything of it counted, for want of space or of the right to write, say, the store
+// goes on. After one whose fsync failed, or of whose meta page a part was written, it can be read but
+// not written, until the file is opened anew: the operating system may have dropped what it
+// could not write, and nothing that is built on it could be trusted. If bbolt's map could not be enlarged, it
+// cannot be read either. A Load or a walk may show a commit whose last
 // fsync still runs; nobody has been told of it yet, and a power cut in that moment undoes it. Apply and Claim do not:
 // what they answer, refused claims excepted, rests on commits that are over.
+//
+// Open builds on what the disk has, and not on what the system remembers of the file. It syncs the file and
+// its name, which a process that was killed may have left unsynced. And it has Linux drop the file from memory: after an
+// fsync that failed, memory passes for written though no disk has it. So the first reads after Open are from the
+// disk. Not dropped is what another process has mapped, or a Store of this one that damage has made unusable.
+// On other systems, and 32-bit ones, nothing is dropped: there, after an error that asks for the file to be opened anew, only
+// a restart of the machine is certain to show what the disk has. [Options.NoSync] leaves all of that out.
+//
+// A disk must write 512 bytes whole or not at all, and must have what it has acknowledged.
+//
+// If the file is renamed or removed while it is open, or another takes its name, nobody would find what is written: nothing is
+// acknowledged from then on, until the file is back or opened anew. Reads go on. A file that is written over
+// in place takes no changes, either, until it is opened anew. Both are noticed when a commit is made, and not before.
 //
 // # Damage
 //
