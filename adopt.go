@@ -115,10 +115,10 @@ func (db *DB[V]) bring(ctx context.Context, id string, how how, keys []string) (
 			}
 			return nil, ctx.Err()
 		}
-		if c.how == how || c.err == nil && c.how != vacant {
+		if c.how == how {
 			return c.s, c.err
 		}
-		// It was asked for in another way, and refused, or it is only a place.
+		// It was asked for in another way: what came of it is to be judged in ours. A reload brings in what has expired, too.
 	}
 }
 

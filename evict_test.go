@@ -210,3 +210,55 @@ func TestFenceOnAnEvictedHandle(t *testing.T) {
 		}
 	}
 }
+
+// Who wants a session that is just being loaded for somebody else gets what it asked for, and not what the other did: a load brings in
+// a session that has expired, too.
+func TestWaitsForAnothersLoad(t *testing.T) {
+	for name, c := range map[string]struct {
+		ask  func(ctx context.Context, db *kvstore.DB[int]) (*kvstore.Session[int], error)
+		want error
+	}{
+		"AdoptOrCreate": {func(ctx context.Context, db *kvstore.DB[int]) (*kvstore.Session[int], error) {
+			return db.AdoptOrCreate(ctx, "s")
+		}, nil},
+		"Create": {func(ctx context.Context, db *kvstore.DB[int]) (*kvstore.Session[int], error) {
+			return db.Create(ctx, "s")
+		}, nil},
+		"Adopt": {func(ctx context.Context, db *kvstore.DB[int]) (*kvstore.Session[int], error) {
+			return db.Adopt(ctx, "s")
+		}, kvstore.ErrNotFound},
+		"Steal": {func(ctx context.Context, db *kvstore.DB[int]) (*kvstore.Session[int], error) {
+			return db.Steal(ctx, "s")
+		}, kvstore.ErrNotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				line := &tap{Store: memory.New()}
+				line.load = func(ctx context.Context, id string, keys []string) (store.Snapshot, error) {
+					time.Sleep(time.Second)
+					return line.Store.Load(ctx, id, keys...)
+				}
+				o := brisk("a")
+				o.MaxResident = 1
+				db := openInts(t, line, o)
+				defer db.Close(ctx)
+				s, err := db.AdoptOrCreate(ctx, "s")
+				check(t, err)
+				check(t, s.Put(ctx, "", 1))
+				check(t, s.Expire(ctx, time.Now().Add(time.Minute)))
+				check(t, s.Sync(ctx))
+				crowd(ctx, t, db)
+				time.Sleep(time.Hour)
+				go db.Get(ctx, "s")
+				time.Sleep(time.Millisecond)
+				h, err := c.ask(ctx, db)
+				want(t, err, c.want)
+				if err == nil {
+					check(t, h.Put(ctx, "", 2))
+					check(t, h.Sync(ctx))
+				}
+			})
+		})
+	}
+}

@@ -245,6 +245,8 @@ var mutations = []mutation{
 			return err`, "Audit|Damage"},
 	{"Create does not ask after a lost claim", "adopt.go",
 		`if db.sieve != nil || db.astray.Load() {`, `if db.sieve != nil {`, "TestCreateAfterALostClaim"},
+	{"who waits for another's call takes what that gets", "adopt.go",
+		`if c.how == how {`, `if c.how == how || c.err == nil && c.how != vacant {`, "TestWaitsForAnothersLoad"},
 	{"a survivor takes all shares", "orphans.go",
 		`|| ring.Owner(h.Session) == db.self.Node`, `|| ring != nil`, "TestSurvivorsShare"},
 	{"a takeover is not limited", "orphans.go",
