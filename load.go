@@ -139,10 +139,6 @@ func (db *DB[V]) snapshot(ctx context.Context, s *session[V], keys ...string) (s
 		s.verified.Store(gen)
 		return snap, nil
 	}
-	if ours && !snap.Header.Exists() {
-		s.verified.Store(gen)
-		return store.Snapshot{}, nil // its creation is not stored yet
-	}
 	s.mu.Lock()
 	moved := s.epoch != epoch
 	if s.state != live {
@@ -151,6 +147,10 @@ func (db *DB[V]) snapshot(ctx context.Context, s *session[V], keys ...string) (s
 	s.mu.Unlock()
 	if err != nil {
 		return store.Snapshot{}, err
+	}
+	if ours && !snap.Header.Exists() {
+		s.verified.Store(gen)
+		return store.Snapshot{}, nil // its creation is not stored yet
 	}
 	if moved {
 		return db.snapshot(ctx, s, keys...) // its creation was proposed again meanwhile, above a former life

@@ -97,6 +97,34 @@ func TestVerifiedWhileReborn(t *testing.T) {
 	})
 }
 
+// An optimistic creation that is fenced while Steal asks the store has left: that the store has none, because the one
+// that was first is deleted, too, does not make it a creation that is still to be stored.
+func TestStealOfACreationFencedMeanwhile(t *testing.T) {
+	ctx, mem := t.Context(), memory.New()
+	former := openInts(t, mem, brisk("former"))
+	st := &tap{Store: mem}
+	o := brisk("b")
+	o.MaxDelay = time.Hour
+	db := openInts(t, st, o)
+	_, err := db.Create(ctx, "s")
+	check(t, err)
+	st.load = func(ctx context.Context, id string, keys []string) (store.Snapshot, error) {
+		st.load = nil
+		check(t, former.Put(ctx, "s", 1))
+		check(t, former.Flush(ctx))
+		want(t, db.Flush(ctx), kvstore.ErrFenced)
+		check(t, former.Delete(ctx, "s"))
+		check(t, former.Flush(ctx))
+		return mem.Load(ctx, id, keys...)
+	}
+	s, err := db.Steal(ctx, "s")
+	if want(t, err, kvstore.ErrNotFound); err == nil {
+		t.Logf("at epoch %d; Sync: %v", s.Epoch(), s.Sync(ctx))
+	}
+	check(t, db.Close(ctx))
+	check(t, former.Close(ctx))
+}
+
 // TestStealAboveTheHighestEpoch: no epoch can follow the highest. Nobody gets there by claims, so whoever wrote it did so on
 // purpose, or the header is damaged; to ask for the session must end all the same, and at once.
 func TestStealAboveTheHighestEpoch(t *testing.T) {

@@ -188,6 +188,14 @@ var mutations = []mutation{
 		err = s.left() // before it was asked for, or meanwhile
 	}
 `, ``, "TestFenceOnAnEvictedHandle|TestHandleThatLeftBeforeALapse"},
+	{"a creation that has left is still to be stored", "load.go",
+		`	if err != nil {
+		return store.Snapshot{}, err
+	}
+`, `	if err != nil && !(ours && !snap.Header.Exists()) {
+		return store.Snapshot{}, err
+	}
+`, "TestStealOfACreationFencedMeanwhile"},
 	{"eviction ignores visits", "evict.go",
 		`if !p.s.visited.Swap(false) {`, `if p.s.visited.Store(false); true {`, "TestEvictionResistsScans"},
 	{"a handle is on every life", "resident.go",
