@@ -225,12 +225,13 @@ func (p *program) claim(i instr, what string) {
 	}
 	p.log("%s: %s(%s): %v", m.name, what, g.id, err)
 	absent := l != nil && !l.last().now().exists
+	var came *kvstore.Session[string]
 	if absent && what == "AdoptOrCreate" {
 		revived := err == nil && !l.fenced
 		if m.excused(err) { // it may have been made, and its flush have no answer
 			p.quietly(m, func() {
-				_, err := m.db.Session(p.ctx, g.id)
-				revived = err == nil
+				came, _ = m.db.Session(p.ctx, g.id)
+				revived = came != nil
 			})
 		}
 		if revived {
@@ -243,6 +244,12 @@ func (p *program) claim(i instr, what string) {
 	}
 	p.settle(m)
 	p.owned(i, what, was, err)
+	if came != nil && m.holds(g) && m.own[g] != g.on && came.Epoch() == g.rec.header.Epoch {
+		if m.own[g] != nil { // else it has heard that it lost it before
+			p.end(m, g)
+		}
+		m.own[g] = g.on // a claim was granted without an answer, and the look has brought the session in
+	}
 	if err == nil {
 		r, err := recordOf(p.st, g.id)
 		if err != nil || !r.header.HeldBy(store.Owner{Incarnation: m.self}, h.Epoch()) || r.header.Released {
