@@ -269,14 +269,26 @@ func (d *desk) deleted() {
 	c := d.n.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if t, now := d.t, time.Now(); t != nil && t.unsure {
-		switch {
+	for _, t := range d.newest() {
+		switch now := time.Now(); {
+		case !t.unsure:
 		case !t.last().view(now).exists:
 			t.settle(true)
 		case !t.before().view(now).exists:
 			t.settle(false)
 		}
 	}
+}
+
+// newest returns the tenures that the session may be in if it is here: the last one that was granted, and one that this node
+// began and the store has not heard of.
+func (d *desk) newest() (ts []*tenure) {
+	for _, t := range []*tenure{d.t, d.fresh} {
+		if t != nil && !slices.Contains(ts, t) {
+			ts = append(ts, t)
+		}
+	}
+	return ts
 }
 
 // seen reports whether what was read is what s was at some time of the call.
@@ -493,10 +505,11 @@ func (d *desk) pending(value string, t *tenure, f func(state) state) (settle fun
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	d.pend, d.pendValue, d.tried = f, value, nil
-	for _, t := range []*tenure{t, d.t} { // the newest may be in memory, or about to come in, instead of the one that is known
-		if t != nil {
-			d.tries(t)
-		}
+	if t != nil {
+		d.tries(t)
+	}
+	for _, t := range d.newest() { // it may be in memory, or about to come in, instead of the one that is known
+		d.tries(t)
 	}
 	return func(made *tenure, sure bool) {
 		c.mu.Lock()
@@ -533,7 +546,7 @@ func (d *desk) found(ctx context.Context) (*tenure, error) {
 	c := d.n.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if d.t != nil && d.t.unsure {
+	if slices.ContainsFunc(d.newest(), func(t *tenure) bool { return t.unsure }) {
 		return nil, errInDoubt
 	}
 	return nil, nil
