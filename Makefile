@@ -1,4 +1,5 @@
 # make test    everything that must pass: lint, all tests of all modules under the race detector, model, sim, fuzz-short
+# make servers installs the servers that the tests of adapters start, where Debian's packages can be had; make test does it first
 # make lint    gofmt, go vet, staticcheck, go mod tidy -diff, over all modules
 # make bench   the table of ratios; make bench-json for programs
 # make fuzz    every fuzz target, FUZZTIME each; make fuzz-short EXECS runs of each
@@ -27,14 +28,22 @@ EXECS_FuzzAPI   ?= 1500
 EXECS_FuzzEvent ?= 2000
 EXECS_FuzzFile  ?= 500
 
-.PHONY: test lint bench bench-json fuzz fuzz-short mutants model crash sim soak modules
+.PHONY: test servers lint bench bench-json fuzz fuzz-short mutants model crash sim soak modules
 
 # What one goroutine does for long, and what is to be the same each time, runs without the race detector.
-test: lint
+test: servers lint
 	@set -e; for m in $(MODULES); do echo "== go test $(TESTFLAGS) ./... in $$m"; (cd $$m && go test $(TESTFLAGS) ./...); done
 	go test -count=1 ./internal/model
 	@$(MAKE) --no-print-directory sim
 	@$(MAKE) --no-print-directory fuzz-short
+
+# No cluster of Debian's own is made or started: each test has its own server.
+servers:
+	@if command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		mkdir -p /etc/postgresql-common && echo "create_main_cluster = false" >>/etc/postgresql-common/createcluster.conf && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; \
+	else echo "NOT TESTED: there is no PostgreSQL here, and it cannot be installed"; fi
 
 lint:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not formatted by gofmt:"; echo "$$out"; exit 1; fi

@@ -157,7 +157,7 @@ func (s *Server) Run() error {
 	}
 	s.cmd, s.done = cmd, done
 	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		err := exec.Command(filepath.Join(s.bin, "pg_isready"), "-q", "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port), "-t", "1").Run()
+		err := exec.Command(filepath.Join(s.bin, "pg_isready"), "-q", "-U", "postgres", "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port), "-t", "1").Run()
 		if err == nil {
 			return nil
 		}

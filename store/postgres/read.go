@@ -1,0 +1,116 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// Load implements [store.Store]. It is one statement, hence one view.
+func (s *Store) Load(ctx context.Context, session string, keys ...string) (store.Snapshot, error) {
+	if err := s.enter(ctx); err != nil {
+		return store.Snapshot{}, err
+	}
+	defer s.leave()
+	snap := store.Snapshot{Header: store.Header{Session: session}}
+	var wanted [][]byte
+	if len(keys) > 0 {
+		wanted = bytesOf(keys)
+	}
+	rows, err := s.pool.Query(ctx, s.sql.load, []byte(session), wanted)
+	if err != nil {
+		return snap, wrap(err)
+	}
+	defer rows.Close()
+	var damaged error
+	for rows.Next() {
+		var h header
+		var key, value []byte
+		var until int64
+		if err := rows.Scan(append(h.dest(), &key, &value, &until)...); err != nil {
+			return snap, wrap(err)
+		}
+		if h.incarnation != nil {
+			snap.Header, damaged = h.head(session)
+			key = []byte{}
+		}
+		if value != nil {
+			snap.Entries = append(snap.Entries, store.Entry{Key: string(key), Value: value, Expires: store.Time(until)})
+		}
+	}
+	return snap, errors.Join(damaged, wrap(rows.Err()))
+}
+
+// bytesOf returns strings as the driver takes them for bytea[]; never nil, which would be NULL.
+func bytesOf(ss []string) [][]byte {
+	b := make([][]byte, len(ss))
+	for i, s := range ss {
+		b[i] = []byte(s)
+	}
+	return b
+}
+
+// walkPage is how many headers one statement of a walk reads.
+const walkPage = 1000
+
+// Sessions implements [store.Store]. It reads pages of 1000 headers in the order of their IDs, each in a statement of its own; no
+// connection is in use while the caller's loop body runs.
+func (s *Store) Sessions(ctx context.Context, q store.Query) iter.Seq2[store.Header, error] {
+	return func(yield func(store.Header, error) bool) {
+		for last, done := []byte{}, false; !done; {
+			page, err := s.walkPage(ctx, q, last)
+			for _, f := range page {
+				if !yield(f.header, f.err) {
+					return
+				}
+				last = []byte(f.session)
+			}
+			if err != nil {
+				yield(store.Header{}, fmt.Errorf("store/postgres: walk not complete: %w", err))
+				return
+			}
+			done = len(page) < walkPage
+		}
+	}
+}
+
+type found struct {
+	session string
+	header  store.Header
+	err     error // it is damaged
+}
+
+func (s *Store) walkPage(ctx context.Context, q store.Query, after []byte) (page []found, err error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	sql, args := s.sql.sessions, []any{after, walkPage}
+	if q.Owner != (store.Incarnation{}) {
+		sql, args = s.sql.owned, append(args, [16]byte(q.Owner))
+	}
+	rows, err := s.pool.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var h header
+		var session []byte
+		if err := rows.Scan(append(h.dest(), &session)...); err != nil {
+			return nil, err
+		}
+		f := found{session: string(session)}
+		if f.header, f.err = h.head(f.session); f.err != nil {
+			f.header = store.Header{}
+		}
+		page = append(page, f)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err // of a page that was cut off nothing is told: it is read again, or never
+	}
+	return page, nil
+}

@@ -1,0 +1,259 @@
+-- kvstore format 1. Everything is in one schema; {schema} stands for its name, quoted.
+-- It is applied by whoever opens the store first, in one transaction. To apply it by hand, take what
+-- postgres.Schema prints.
+
+CREATE SCHEMA IF NOT EXISTS {schema};
+
+-- One row for each session that there ever was: a deleted one's is its tombstone.
+CREATE TABLE {schema}.session (
+    session     bytea    PRIMARY KEY,
+    epoch       bigint   NOT NULL,             -- 0 only within the transaction that makes the row
+    seq         bigint   NOT NULL DEFAULT 0,
+    node        bytea    NOT NULL DEFAULT '',
+    incarnation uuid     NOT NULL,
+    released    boolean  NOT NULL DEFAULT false,
+    deleted     boolean  NOT NULL DEFAULT false,
+    expires     bigint   NOT NULL DEFAULT 0,   -- in milliseconds since 1970; 0: never
+    schema      bigint   NOT NULL DEFAULT 0,   -- the application's version of its values' type
+    aliases     bytea,                         -- each with its length before it, as in encoding/binary's uvarint
+    main        bytea,                         -- the entry of the empty key; NULL: there is none
+    main_until  bigint   NOT NULL DEFAULT 0,
+    ended       timestamptz                    -- when it was deleted
+);
+CREATE INDEX session_owner ON {schema}.session (incarnation, session) WHERE NOT deleted;
+CREATE INDEX session_ended ON {schema}.session (ended) WHERE deleted;
+
+-- The other entries.
+CREATE TABLE {schema}.entry (
+    session bytea  NOT NULL,
+    key     bytea  NOT NULL,
+    value   bytea  NOT NULL,
+    until   bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (session, key)
+);
+
+CREATE TABLE {schema}.node (
+    incarnation uuid        PRIMARY KEY,
+    name        bytea       NOT NULL,
+    addr        bytea       NOT NULL,
+    weight      integer     NOT NULL,
+    ends        timestamptz NOT NULL           -- of its lease
+);
+
+CREATE TABLE {schema}.format (version integer NOT NULL);
+INSERT INTO {schema}.format VALUES (1);
+
+CREATE FUNCTION {schema}.past(expires bigint) RETURNS boolean LANGUAGE sql VOLATILE
+AS $$ SELECT expires <> 0 AND expires <= floor(extract(epoch FROM clock_timestamp()) * 1000) $$;
+
+CREATE FUNCTION {schema}.alive(of uuid) RETURNS boolean LANGUAGE sql VOLATILE
+AS $$ SELECT EXISTS (SELECT FROM {schema}.node WHERE incarnation = of AND ends > clock_timestamp()) $$;
+
+-- begin_write is the first thing in each function that writes. A commit that need not be durable is not waited for by
+-- anybody; a durable one makes all before it durable, too, as the log is one sequence. Settings that ask for more than the local
+-- disk stay as they are.
+CREATE FUNCTION {schema}.begin_write(durable boolean) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'kvstore needs the isolation level "read committed", and this is "%"', current_setting('transaction_isolation')
+            USING HINT = 'Set default_transaction_isolation for the role or the database that kvstore uses.';
+    END IF;
+    IF NOT durable THEN
+        PERFORM set_config('synchronous_commit', 'off', true);
+    ELSIF current_setting('synchronous_commit') = 'off' THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+END $$;
+
+-- apply writes changes of different sessions, and returns those that it did not write: 2 is already there, 3 fenced.
+--
+-- All rows are locked first, in one order, and every statement after that sees what was committed until then: each has a
+-- snapshot of its own, and nobody can change these sessions any more. In one statement with the lock a delete would not see an
+-- entry that was committed while it waited.
+CREATE FUNCTION {schema}.apply(
+    durable boolean,
+    ids bytea[], nodes bytea[], incarnations uuid[], epochs bigint[], seqs bigint[], births bigint[],
+    creates boolean[], ends boolean[], releases boolean[], wipes boolean[],
+    expiries bigint[], schemas bigint[], alias_lists bytea[],
+    main_ops smallint[], mains bytea[], main_untils bigint[],  -- ops: 0 leaves it, 1 sets it, 2 deletes it
+    put_changes integer[], put_keys bytea[], put_values bytea[], put_untils bigint[],
+    delete_changes integer[], delete_keys bytea[]
+) RETURNS TABLE (
+    change integer, outcome smallint,
+    epoch bigint, seq bigint, node bytea, incarnation uuid, released boolean, deleted boolean, expires bigint, schema bigint, aliases bytea
+) LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    done bigint[];  -- changes that were written, by their places
+    ruins bigint[]; -- creations in the place of a session that expired, and nobody alive can have extended
+    n CONSTANT integer := cardinality(ids);
+BEGIN
+    PERFORM {schema}.begin_write(durable);
+    IF true = ANY (creates) THEN
+        INSERT INTO {schema}.session (session, epoch, incarnation, deleted)
+        SELECT c.id, 0, c.incarnation, true FROM unnest(ids, incarnations, creates) AS c (id, incarnation, creates)
+        WHERE c.creates ORDER BY c.id
+        ON CONFLICT DO NOTHING;
+    END IF;
+    PERFORM FROM {schema}.session s WHERE s.session = ANY (ids) ORDER BY s.session FOR NO KEY UPDATE;
+
+    IF true = ANY (creates) THEN
+        SELECT array_agg(c.i) INTO ruins
+        FROM unnest(ids, epochs, creates) WITH ORDINALITY AS c (id, epoch, creates, i) JOIN {schema}.session s ON s.session = c.id
+        WHERE c.creates AND s.epoch < c.epoch AND NOT s.deleted AND {schema}.past(s.expires) AND (s.released OR NOT {schema}.alive(s.incarnation));
+        IF ruins IS NOT NULL THEN
+            DELETE FROM {schema}.entry e USING unnest(ids) WITH ORDINALITY AS c (id, i) WHERE c.i = ANY (ruins) AND e.session = c.id;
+        END IF;
+    END IF;
+
+    WITH written AS (
+        UPDATE {schema}.session s SET
+            epoch = c.epoch, seq = c.seq, node = c.node, incarnation = c.incarnation,
+            deleted = c.ends, ended = CASE WHEN c.ends THEN clock_timestamp() END,
+            released = c.releases AND NOT c.ends,
+            expires = CASE WHEN c.ends THEN 0 ELSE c.expires END,
+            schema = CASE WHEN c.ends THEN 0 ELSE c.schema END,
+            aliases = CASE WHEN NOT c.ends THEN c.aliases END,
+            main = CASE WHEN c.main_op = 1 THEN c.main WHEN c.main_op = 0 AND NOT c.wipes AND s.epoch = c.epoch THEN s.main END,
+            main_until = CASE WHEN c.main_op = 1 THEN c.main_until WHEN c.main_op = 0 AND NOT c.wipes AND s.epoch = c.epoch THEN s.main_until ELSE 0 END
+        FROM unnest(ids, nodes, incarnations, epochs, seqs, births, creates, ends, releases, wipes, expiries, schemas, alias_lists, main_ops, mains, main_untils)
+            WITH ORDINALITY AS c (id, node, incarnation, epoch, seq, birth, creates, ends, releases, wipes, expires, schema, aliases, main_op, main, main_until, i)
+        WHERE s.session = c.id AND CASE
+            WHEN s.epoch = c.epoch AND s.incarnation = c.incarnation
+                THEN s.seq < c.seq AND s.seq >= c.birth AND (NOT s.deleted OR c.ends OR c.creates)
+            ELSE c.creates AND s.epoch < c.epoch AND (s.deleted OR c.i = ANY (ruins)) END
+        RETURNING c.i
+    )
+    SELECT coalesce(array_agg(i), '{}') INTO done FROM written;
+
+    IF true = ANY (wipes) THEN
+        DELETE FROM {schema}.entry e
+        USING unnest(ids, wipes) WITH ORDINALITY AS c (id, wipes, i)
+        WHERE c.wipes AND c.i = ANY (done) AND e.session = c.id;
+    END IF;
+    IF cardinality(delete_changes) > 0 THEN
+        DELETE FROM {schema}.entry e
+        USING unnest(delete_changes, delete_keys) AS d (i, key), unnest(ids) WITH ORDINALITY AS c (id, i)
+        WHERE c.i = d.i AND (cardinality(done) = n OR d.i = ANY (done)) AND e.session = c.id AND e.key = d.key;
+    END IF;
+    IF cardinality(put_changes) > 0 THEN
+        INSERT INTO {schema}.entry (session, key, value, until)
+        SELECT c.id, p.key, p.value, p.until
+        FROM unnest(put_changes, put_keys, put_values, put_untils) AS p (i, key, value, until) JOIN unnest(ids) WITH ORDINALITY AS c (id, i) USING (i)
+        WHERE cardinality(done) = n OR p.i = ANY (done)
+        ON CONFLICT (session, key) DO UPDATE SET value = excluded.value, until = excluded.until;
+    END IF;
+
+    IF cardinality(done) < n THEN
+        RETURN QUERY
+        SELECT c.i::integer, (CASE WHEN s.epoch = c.epoch AND s.incarnation = c.incarnation AND c.seq <= s.seq THEN 2 ELSE 3 END)::smallint,
+            s.epoch, s.seq, s.node, s.incarnation, s.released, s.deleted, s.expires, s.schema, s.aliases
+        FROM unnest(ids, incarnations, epochs, seqs) WITH ORDINALITY AS c (id, incarnation, epoch, seq, i)
+        LEFT JOIN {schema}.session s ON s.session = c.id
+        WHERE NOT c.i = ANY (done);
+    END IF;
+END $$;
+
+-- claim makes a claimant the owner of a session, at a higher epoch, and returns its header, and after that the entries that
+-- were asked for; keys being NULL asks for all. The outcome is 1 granted, 2 held, 3 not found or 4 outbid.
+CREATE FUNCTION {schema}.claim(
+    id bytea, name bytea, claimant uuid, force boolean, makes boolean, proposal bigint, keys bytea[]
+) RETURNS TABLE (
+    outcome smallint, created boolean,
+    epoch bigint, seq bigint, node bytea, incarnation uuid, released boolean, deleted boolean, expires bigint, schema bigint, aliases bytea,
+    holder bytea, addr bytea, weight integer, left_ms bigint,
+    key bytea, value bytea, until bigint
+) LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    h {schema}.session%ROWTYPE;
+    owner {schema}.node%ROWTYPE;
+    alive boolean;
+    mine boolean;
+    gone boolean;
+    verdict smallint := 1;
+BEGIN
+    PERFORM {schema}.begin_write(true);
+    IF makes THEN
+        INSERT INTO {schema}.session (session, epoch, incarnation, deleted) VALUES (id, 0, claimant, true) ON CONFLICT DO NOTHING;
+    END IF;
+    SELECT * INTO h FROM {schema}.session s WHERE s.session = id FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        h.epoch := 0;
+        h.deleted := true;
+    END IF;
+    SELECT * INTO owner FROM {schema}.node o WHERE o.incarnation = h.incarnation AND o.ends > clock_timestamp();
+    alive := FOUND;
+    mine := NOT h.deleted AND NOT h.released AND h.incarnation = claimant;
+    gone := h.deleted OR {schema}.past(h.expires) AND (h.released OR mine OR NOT alive);
+
+    IF gone AND NOT makes THEN
+        verdict := 3;
+    ELSIF NOT gone AND mine THEN
+        NULL; -- as it stands
+    ELSIF NOT gone AND NOT h.released AND alive AND NOT force THEN
+        verdict := 2;
+    ELSIF proposal <> 0 AND proposal <= h.epoch OR h.epoch = 9223372036854775807 THEN
+        verdict := 4;
+    ELSE
+        IF gone THEN
+            DELETE FROM {schema}.entry e WHERE e.session = id;
+            UPDATE {schema}.session s SET expires = 0, schema = 0, aliases = NULL, main = NULL, main_until = 0 WHERE s.session = id;
+            created := true;
+        END IF;
+        UPDATE {schema}.session s SET
+            epoch = greatest(proposal, s.epoch + 1), seq = 0, node = name, incarnation = claimant, released = false, deleted = false, ended = NULL
+        WHERE s.session = id
+        RETURNING * INTO h;
+    END IF;
+
+    outcome := verdict;
+    created := coalesce(created, false);
+    epoch := h.epoch; seq := h.seq; node := h.node; incarnation := h.incarnation; released := h.released; deleted := h.deleted;
+    expires := h.expires; schema := h.schema; aliases := h.aliases;
+    IF verdict = 2 THEN
+        holder := owner.name; addr := owner.addr; weight := owner.weight;
+        left_ms := ceil(extract(epoch FROM owner.ends - clock_timestamp()) * 1000);
+    END IF;
+    RETURN NEXT;
+    IF verdict <> 1 THEN
+        RETURN;
+    END IF;
+    IF h.main IS NOT NULL AND NOT {schema}.past(h.main_until) AND (keys IS NULL OR '' = ANY (keys)) THEN
+        key := ''; value := h.main; until := h.main_until;
+        RETURN NEXT;
+    END IF;
+    FOR key, value, until IN
+        SELECT e.key, e.value, e.until FROM {schema}.entry e
+        WHERE e.session = id AND (keys IS NULL OR e.key = ANY (keys)) AND NOT {schema}.past(e.until) ORDER BY e.key
+    LOOP
+        RETURN NEXT;
+    END LOOP;
+END $$;
+
+-- keep_alive renews a lease, or ends it, and returns whether it ran until now. A lease that is lost with a crash of the
+-- server was a hint only, and so is not waited for.
+CREATE FUNCTION {schema}.keep_alive(id uuid, its_name bytea, its_addr bytea, its_weight integer, ttl interval) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    ran boolean;
+BEGIN
+    PERFORM {schema}.begin_write(false);
+    SELECT ends > clock_timestamp() INTO ran FROM {schema}.node WHERE incarnation = id FOR UPDATE;
+    IF ttl <= interval '0' THEN
+        DELETE FROM {schema}.node WHERE incarnation = id;
+    ELSE
+        INSERT INTO {schema}.node VALUES (id, its_name, its_addr, its_weight, clock_timestamp() + ttl)
+        ON CONFLICT (incarnation) DO UPDATE SET name = excluded.name, addr = excluded.addr, weight = excluded.weight, ends = excluded.ends;
+    END IF;
+    RETURN coalesce(ran, false);
+END $$;
+
+-- sweep removes some of the tombstones that are older than the retention, and nodes whose lease ended before it.
+CREATE FUNCTION {schema}.sweep(retention interval, most integer) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM {schema}.begin_write(false);
+    DELETE FROM {schema}.session WHERE session IN (
+        SELECT session FROM {schema}.session WHERE deleted AND ended < clock_timestamp() - retention ORDER BY ended LIMIT most FOR UPDATE SKIP LOCKED);
+    DELETE FROM {schema}.node WHERE ends < clock_timestamp() - retention;
+END $$;
