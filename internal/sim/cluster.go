@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -149,6 +150,12 @@ func (c *cluster) failed() bool {
 // nil, it is told what happened. counts may be nil.
 func Run(t *testing.T, p Plan, story *strings.Builder, counts *Counts) (v *Violation) {
 	synctest.Test(t, func(t *testing.T) {
+		defer func() {
+			if why := recover(); why != nil {
+				fmt.Fprintf(os.Stderr, "seed %d, %d steps: panic\n", p.Seed, len(p.Steps))
+				panic(why)
+			}
+		}()
 		c := &cluster{plan: p, byIncarnation: map[store.Incarnation]*node{}, tenures: map[tenureKey]*tenure{}, grants: map[string][]grant{},
 			story: story, begun: time.Now()}
 		c.truth = &truth{c: c, st: memory.New()}
@@ -543,6 +550,9 @@ func (c *cluster) audit() {
 		}
 	}
 	for t := range all {
+		if t.stray != nil {
+			c.failLocked(whole, "node %s: %s in epoch %d: the store has had %v, and of the change that would make that its node said that it was not made", t.n.name, t.id, t.epoch, *t.stray)
+		}
 		if t.n.killed || t.unsure || t.crowd != nil {
 			continue
 		}

@@ -55,6 +55,8 @@ type tenure struct {
 
 	seen map[string]bool // the values that the store had from this tenure
 	own  map[string]bool // the values that were put in it
+
+	stray *state // what the store has had, and was not made
 }
 
 // crowd are transactions on one session at once. Each raises a count in two entries.
@@ -96,7 +98,20 @@ func (t *tenure) try(s state) {
 
 func (t *tenure) settle(made bool) {
 	if t.unsure && !made {
-		t.states = t.states[:len(t.states)-1]
+		n := len(t.states) - 1
+		s := t.states[n]
+		t.states = t.states[:n]
+		if t.high >= n { // the store has had it; or one before it that is the same
+			t.high = t.low
+			for i := max(t.low, 0); i < n; i++ {
+				if t.states[i].same(s, time.Now()) {
+					t.high = i
+				}
+			}
+			if t.low >= n {
+				t.stray, t.low, t.high = &s, n-1, n-1
+			}
+		}
 	}
 	t.unsure = false
 }
