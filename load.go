@@ -135,12 +135,13 @@ func (db *DB[V]) snapshot(ctx context.Context, s *session[V], keys ...string) (s
 	if err != nil {
 		return snap, fmt.Errorf("kvstore: session %q: load: %w", s.id, err)
 	}
-	if snap.Header.HeldBy(db.self, epoch) {
-		s.verified.Store(gen)
-		return snap, nil
-	}
+	h := snap.Header
 	s.mu.Lock()
 	moved := s.epoch != epoch
+	held := h.HeldBy(db.self, epoch)
+	if s.creating && !moved && (s.x == nil || s.x.birth == 0 || h.Seq < s.x.birth) {
+		held = false // it is from before the first attempt to store it: a tenure of this node's that it has given up
+	}
 	if s.state != live {
 		err = s.left() // before it was asked for, or meanwhile
 	}
@@ -148,14 +149,18 @@ func (db *DB[V]) snapshot(ctx context.Context, s *session[V], keys ...string) (s
 	if err != nil {
 		return store.Snapshot{}, err
 	}
-	if ours && !snap.Header.Exists() {
+	if held {
+		s.verified.Store(gen)
+		return snap, nil
+	}
+	if ours && !h.Exists() {
 		s.verified.Store(gen)
 		return store.Snapshot{}, nil // its creation is not stored yet
 	}
 	if moved {
 		return db.snapshot(ctx, s, keys...) // its creation was proposed again meanwhile, above a former life
 	}
-	return store.Snapshot{}, &FencedError{Session: s.id, Epoch: epoch, By: snap.Header}
+	return store.Snapshot{}, &FencedError{Session: s.id, Epoch: epoch, By: h}
 }
 
 // fetchAll brings every entry of the session into memory: it is complete then. Of all who want that, one asks the store.

@@ -125,6 +125,60 @@ func TestStealOfACreationFencedMeanwhile(t *testing.T) {
 	check(t, former.Close(ctx))
 }
 
+// A node that has released a session and makes it anew, without asking, may use the same epoch: what is on record is not its
+// creation. Steal gets what is stored, as from any other.
+func TestStealOfACreationAfterRelease(t *testing.T) {
+	ctx, st := t.Context(), memory.New()
+	o := brisk("a")
+	o.MaxDelay = time.Hour
+	var lost []kvstore.Lost
+	o.Hooks.Lost = func(l kvstore.Lost) { lost = append(lost, l) }
+	db := openInts(t, st, o)
+	check(t, db.Put(ctx, "s", 1))
+	check(t, db.Release(ctx, "s"))
+	s, err := db.Create(ctx, "s")
+	check(t, err)
+	check(t, s.Put(ctx, "", 2))
+	s, err = db.Steal(ctx, "s")
+	check(t, err)
+	if v, err := s.Get(ctx, ""); v != 1 || err != nil {
+		t.Errorf("the session has %d, %v; want 1", v, err)
+	}
+	if e := s.Epoch(); e != 2 {
+		t.Errorf("its epoch is %d, want 2", e)
+	}
+	check(t, s.Sync(ctx))
+	check(t, db.Close(ctx))
+	if len(lost) != 1 || !lost[0].Created || len(lost[0].Entries) != 1 || lost[0].Entries[0].Value != 2 {
+		t.Errorf("of the creation is told: %+v", lost)
+	}
+}
+
+// A creation that the store has, and whose flush has no answer yet, is this node's.
+func TestStealOfACreationStoredMeanwhile(t *testing.T) {
+	ctx, mem := t.Context(), memory.New()
+	st := &tap{Store: mem}
+	db := openInts(t, st, brisk("a"))
+	asked := 0
+	st.apply = func(ctx context.Context, cs []store.Change) ([]store.Result, error) {
+		rs, err := mem.Apply(ctx, cs)
+		if asked++; asked == 1 {
+			s, err := db.Steal(ctx, "s")
+			if want(t, err, nil); err == nil && s.Epoch() != 1 {
+				t.Errorf("it was taken from this node, at epoch %d", s.Epoch())
+			}
+		}
+		return rs, err
+	}
+	s, err := db.Create(ctx, "s")
+	check(t, err)
+	check(t, s.Sync(ctx))
+	if n := db.Stats().Fenced; asked != 1 || n != 0 {
+		t.Errorf("%d flushes; %d sessions were taken away by nobody", asked, n)
+	}
+	check(t, db.Close(ctx))
+}
+
 // TestStealAboveTheHighestEpoch: no epoch can follow the highest. Nobody gets there by claims, so whoever wrote it did so on
 // purpose, or the header is damaged; to ask for the session must end all the same, and at once.
 func TestStealAboveTheHighestEpoch(t *testing.T) {

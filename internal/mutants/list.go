@@ -174,7 +174,7 @@ var mutations = []mutation{
 		if l == nil {`, `		l := x.loads[key]
 		if true {`, "TestFaultsLoad|TestLoadAgainstPut"},
 	{"what is loaded is not checked to be ours", "load.go",
-		`if snap.Header.HeldBy(db.self, epoch) {`, `if true {`, "TestFaultsLoad|Audit|Strict|Lapse"},
+		`held := h.HeldBy(db.self, epoch)`, `held := true`, "TestFaultsLoad|Audit|Strict|Lapse"},
 	{"dirty sessions are evicted", "resident.go",
 		`return s.saved == s.ver && !s.queued && !s.flying && !s.head &&`, `return true &&`, "Evict"},
 	{"an evicted session's lives are forgotten", "lifeline.go",
@@ -196,6 +196,10 @@ var mutations = []mutation{
 		return store.Snapshot{}, err
 	}
 `, "TestStealOfACreationFencedMeanwhile"},
+	{"what this node has released passes for its new creation", "load.go",
+		`(s.x == nil || s.x.birth == 0 || h.Seq < s.x.birth)`, `false`, "TestStealOfACreationAfterRelease"},
+	{"an attempt to store a creation is taken for a former tenure", "load.go",
+		`(s.x == nil || s.x.birth == 0 || h.Seq < s.x.birth)`, `true`, "TestStealOfACreationStoredMeanwhile|Faults"},
 	{"eviction ignores visits", "evict.go",
 		`if !p.s.visited.Swap(false) {`, `if p.s.visited.Store(false); true {`, "TestEvictionResistsScans"},
 	{"a handle is on every life", "resident.go",
