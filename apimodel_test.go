@@ -48,6 +48,15 @@ type line struct {
 
 func (l *line) last() past { return l.states[len(l.states)-1] }
 
+// begun returns the first state of the last life.
+func (l *line) begun() int {
+	i := len(l.states) - 1
+	for i > 0 && l.states[i-1].now().exists {
+		i--
+	}
+	return i
+}
+
 func (l *line) add(s shape) { l.states = append(l.states, past{s, time.Now()}) }
 
 // index returns the first state from i on that looks like s now; -1 if none does.
@@ -277,14 +286,10 @@ func (p *program) told(m *peer, g *tale) {
 	if l == nil || m.faulty || time.Since(m.healthy) <= apiLag {
 		return
 	}
-	i := len(l.states) - 1
-	for i > 0 && l.states[i-1].now().exists {
-		i--
-	}
-	if l.made && l.last().now().exists && time.Since(l.states[i].made) > apiLag {
+	if l.made && l.last().now().exists && time.Since(l.states[l.begun()].made) > apiLag {
 		p.fail("%s created %s, which was neither stored nor refused", m.name, g.id)
 	}
-	i = len(l.states) - 1
+	i := len(l.states) - 1
 	for i > 0 && time.Since(l.states[i].made) <= apiLag {
 		i--
 	}
@@ -325,6 +330,9 @@ func (p *program) change(g *tale, by *peer, was record, now map[store.Incarnatio
 	before := []past{{}}
 	if l != nil {
 		before = l.states[max(l.stored, l.must):]
+	}
+	if old.Deleted && h.Epoch == old.Epoch+1 { // a tombstone ends a tenure: what its node has made since, nobody can have found
+		before = []past{{}}
 	}
 	var m *peer
 	for _, q := range p.peers {
@@ -379,15 +387,18 @@ func (p *program) change(g *tale, by *peer, was record, now map[store.Incarnatio
 	}
 }
 
-// fence ends what a line has in common with the record.
+// fence ends what a line has in common with the record. A life that began after the tombstone that was taken over is a creation of
+// which the store has not heard: it comes, above what others made and ended meanwhile, or is refused.
 func (p *program) fence(l, next *line, taken shape) {
 	if l == nil || l == next {
 		return
 	}
-	l.fenced, l.taken = true, taken
+	l.taken = taken
 	if l.taking = l.index(taken.now(), max(l.stored, l.must)); l.taking < 0 {
 		l.taking = len(l.states) - 1
 	}
+	l.made = !taken.exists && l.last().now().exists && l.taking < l.begun()
+	l.fenced = !l.made
 }
 
 // hear takes what the hooks of m were told.
