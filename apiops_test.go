@@ -578,9 +578,11 @@ func (p *program) remove(i instr) {
 			l.add(shape{life: l.last().life})
 		}
 		p.settle(m)
-		if m.own[g] == l && g.on != l && m.holds(g) {
+		if mine := m.own[g]; (mine == l || mine == nil) && g.on != l && m.holds(g) { // it had lost that, and took it over to delete it
 			l.states = l.states[:n]
-			p.end(m, g)
+			if mine != nil {
+				p.end(m, g)
+			}
 			m.own[g] = g.on
 			g.on.add(shape{life: g.on.last().life})
 		}
