@@ -202,3 +202,32 @@ func TestNoLockIsHeldOutside(t *testing.T) {
 		}
 	})
 }
+
+// No session's lock is waited for under a lane's: sessions take them the other way round.
+func TestLaneWaitsForNoSession(t *testing.T) {
+	ctx := context.Background()
+	db, err := Open[int](ctx, memory.New(), Options{MaxDelay: time.Hour, Codec: plain{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close(ctx)
+	if err := db.Put(ctx, "s", 1); err != nil {
+		t.Fatal(err)
+	}
+	s := db.sessions.load("s")
+	l := db.lane(s)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.kick()
+	for range 1 << 22 { // until the lane has seen that
+		if l.mu.TryLock() {
+			taken := len(l.queue) == 0
+			l.mu.Unlock()
+			if taken {
+				return
+			}
+		}
+		runtime.Gosched()
+	}
+	t.Error("a lane keeps its lock while it waits for a session's")
+}

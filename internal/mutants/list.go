@@ -306,7 +306,7 @@ var mutations = []mutation{
 		s.mu.Lock()
 		s.mu.Unlock()
 	}
-`, "TestStorm|TestClose"},
+`, "TestLaneWaitsForNoSession"},
 	{"a stripe's lock is held while a call waits for the store", "adopt.go",
 		`		st.mu.Unlock()
 		select {
