@@ -80,88 +80,11 @@ func (r *stubborn) reopen(s *Store) error {
 // stormChild claims all sessions and changes them until it is killed, whatever errors it meets. It repeats what failed until that
 // is acknowledged.
 func stormChild() error {
-	ctx := context.Background()
 	r := &stubborn{path: os.Getenv("FILE")}
 	if err := r.reopen(nil); err != nil {
 		return err
 	}
-	say := func(what, id string, epoch, seq uint64) {
-		os.Stdout.WriteString(fmt.Sprintf("%s %s %d %d\n", what, id, epoch, seq)) // one write: lines stay whole
-	}
-	me := store.Owner{Node: "child", Incarnation: store.NewIncarnation()}
-	var wg sync.WaitGroup
-	errs := make(chan error, crashWriters)
-	for w := range crashWriters {
-		wg.Go(func() {
-			errs <- func() error {
-				rng := rand.New(rand.NewPCG(uint64(os.Getpid()), uint64(w)))
-				epochs, seqs := map[string]uint64{}, map[string]uint64{}
-				for {
-					var changes []store.Change
-					for i := w; i < crashSessions; i += crashWriters {
-						id := crashSession(i)
-						if epochs[id] == 0 {
-							err := r.do(func(s *Store) error {
-								snap, err := s.Load(ctx, id)
-								if err == nil {
-									epochs[id] = snap.Header.Epoch + 1
-									say("read", id, snap.Header.Epoch, snap.Header.Seq)
-								}
-								return err
-							})
-							if err != nil {
-								return err
-							}
-							say("try", id, epochs[id], 0)
-							err = r.do(func(s *Store) error {
-								c, err := s.Claim(ctx, store.ClaimRequest{Session: id, Owner: me, Create: true, Force: true})
-								if err == nil && (c.Outcome != store.Granted || c.Header.Epoch != epochs[id]) {
-									return fmt.Errorf("claim of %s: %+v", id, c.Header)
-								}
-								return err
-							})
-							if err != nil {
-								return err
-							}
-							say("ack", id, epochs[id], 0)
-						}
-						if rng.IntN(2) == 0 {
-							seqs[id]++
-							c := store.Change{Session: id, Owner: me, Epoch: epochs[id], Seq: seqs[id], Create: true}
-							if c.Delete = crashDeletes(c.Seq); !c.Delete {
-								c.Puts = crashPuts(c.Epoch, c.Seq)
-							}
-							changes = append(changes, c)
-							say("try", id, c.Epoch, c.Seq)
-						}
-					}
-					err := r.do(func(s *Store) error {
-						rs, err := s.Apply(ctx, changes)
-						if err != nil {
-							return err
-						}
-						for i, r := range rs {
-							switch r.Outcome {
-							case store.Applied, store.Already:
-							case store.Undecided:
-								return r.Err
-							default:
-								return fmt.Errorf("change %+v: %+v", changes[i], r)
-							}
-						}
-						return nil
-					})
-					if err != nil {
-						return err
-					}
-					for _, c := range changes {
-						say("ack", c.Session, c.Epoch, c.Seq)
-					}
-				}
-			}()
-		})
-	}
-	return <-errs // the others need not end
+	return writeSessions(r.do, true)
 }
 
 // fault is what goes wrong with some of a child's calls.
