@@ -9,7 +9,8 @@
 //	plan.go     what is going to happen
 //	cluster.go  it happens; what is judged between steps and at the end
 //	line.go     a node's way to the store, and what becomes of each call on it
-//	desk.go     what clients ask a node for, and what they know of the session after that
+//	desk.go     what clients ask a node for, and what the answer must be
+//	doubt.go    what they know of the session after that, and what not
 //	truth.go    the store, and what it decided
 //	model.go    what a session may be, and the checkers
 //
