@@ -109,6 +109,17 @@ func (w *work) progress(t *testing.T, n int64) {
 	until(t, "changes are stored", func() bool { return w.syncs.Load() >= from+n })
 }
 
+// endure has something befall the server, waits until Health tells, ends it, and waits until all is well again.
+func (w *work) endure(t *testing.T, befall, end func()) {
+	t.Helper()
+	w.progress(t, 200)
+	w.ill.Store(false)
+	befall()
+	until(t, "Health tells that there is no answer", w.ill.Load)
+	end()
+	until(t, "Health is well again", func() bool { return w.db.Health().LastError == nil })
+}
+
 // end lets the node die, has another one adopt its sessions, and compares what that finds with what was known to be stored.
 func (w *work) end(t *testing.T, st store.Store) {
 	t.Helper()
@@ -144,14 +155,11 @@ func TestServerKilled(t *testing.T) {
 	st := open(t, srv.URL(), nil)
 	w := start(t, st)
 	for range 5 {
-		w.progress(t, 200)
-		w.ill.Store(false)
-		srv.Kill()
-		until(t, "Health tells that the server is gone", w.ill.Load)
-		if err := srv.Run(); err != nil {
-			t.Fatal(err)
-		}
-		until(t, "Health is well again", func() bool { return w.db.Health().LastError == nil })
+		w.endure(t, srv.Kill, func() {
+			if err := srv.Run(); err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 	w.progress(t, 200)
 	w.end(t, st)
@@ -218,19 +226,16 @@ func TestRelaxedServerKilled(t *testing.T) {
 	}
 }
 
-// The server stands still for longer than any time-out, and then goes on where it was: with the calls, too, that were given up.
+// The server stands still for longer than any time-out and the lease, and then goes on where it was: with the calls, too, that were given up.
 func TestServerFrozen(t *testing.T) {
 	srv := pgserver.Start(t, "fsync=off")
 	st := open(t, srv.URL(), nil)
 	w := start(t, st)
 	for range 3 {
-		w.progress(t, 200)
-		w.ill.Store(false)
-		srv.Freeze()
-		until(t, "Health tells that the server does not answer", w.ill.Load)
-		time.Sleep(time.Second) // real time: the server's
-		srv.Thaw()
-		until(t, "Health is well again", func() bool { return w.db.Health().LastError == nil })
+		w.endure(t, srv.Freeze, func() {
+			until(t, "the lease is over", func() bool { return w.db.Health().LeaseLeft <= 0 })
+			srv.Thaw()
+		})
 	}
 	w.progress(t, 200)
 	w.end(t, st)
@@ -243,12 +248,7 @@ func TestConnectionsHang(t *testing.T) {
 	st := open(t, srv.URLAt(p.port), nil)
 	w := start(t, st)
 	for _, deaf := range []bool{true, false, true, false} {
-		w.progress(t, 200)
-		w.ill.Store(false)
-		p.hang(deaf)
-		until(t, "Health tells that there is no answer", w.ill.Load)
-		p.heal()
-		until(t, "Health is well again", func() bool { return w.db.Health().LastError == nil })
+		w.endure(t, func() { p.hang(deaf) }, p.heal)
 	}
 	w.progress(t, 200)
 	w.end(t, st)
