@@ -5,10 +5,8 @@
 package pgserver
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -16,10 +14,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/seed-6f1f505d/kvstore/internal/proc"
 )
 
 // Server is a running server.
@@ -30,9 +29,7 @@ type Server struct {
 	bin  string
 	who  *syscall.Credential // nil: whoever we are
 	args []string
-	log  buffer
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
+	*proc.Process
 }
 
 // Start starts a server with the given settings ("name=value"), and stops it when the test ends. If there is none on this
@@ -53,7 +50,7 @@ func Start(t testing.TB, settings ...string) *Server {
 	t.Cleanup(func() {
 		s.Stop()
 		if t.Failed() {
-			t.Logf("the server's log ends so:\n%s", s.log.end())
+			t.Logf("the server's log ends so:\n%s", s.Log())
 		}
 	})
 	return s
@@ -88,7 +85,7 @@ func start(bin, dir string, settings []string) (*Server, error) {
 		}
 	}
 	initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", s.Dir, "--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C")
-	initdb.SysProcAttr = s.attr()
+	initdb.SysProcAttr = &syscall.SysProcAttr{Credential: s.who}
 	initdb.Dir = s.Dir
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
@@ -98,7 +95,7 @@ func start(bin, dir string, settings []string) (*Server, error) {
 	}
 	var err error
 	for range 5 { // somebody else may take the port first
-		if s.Port, err = freePort(); err != nil {
+		if s.Port, err = proc.FreePort(); err != nil {
 			return nil, err
 		}
 		if err = s.Run(); err == nil {
@@ -134,28 +131,16 @@ func (s *Server) demote(dir string) error {
 	return os.Chown(s.Dir, int(uid), int(gid))
 }
 
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
 // Run starts the server, again after Kill or Stop, and returns when it takes connections.
 func (s *Server) Run() error {
 	cmd := exec.Command(filepath.Join(s.bin, "postgres"), append([]string{"-D", s.Dir, "-p", strconv.Itoa(s.Port)}, s.args...)...)
 	cmd.Dir = s.Dir
-	cmd.Stdout, cmd.Stderr = &s.log, &s.log
-	cmd.SysProcAttr = s.attr()
-	started := make(chan error)
-	done := make(chan struct{})
-	go run(cmd, started, done)
-	if err := <-started; err != nil {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.who}
+	p, err := proc.Run(cmd)
+	if err != nil {
 		return err
 	}
-	s.cmd, s.done = cmd, done
+	s.Process = p
 	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		err := exec.Command(filepath.Join(s.bin, "pg_isready"), "-q", "-U", "postgres", "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port), "-t", "1").Run()
 		if err == nil {
@@ -166,13 +151,13 @@ func (s *Server) Run() error {
 			return err
 		}
 		select {
-		case <-done:
-			return fmt.Errorf("the server ended at once:\n%s", s.log.end())
+		case <-p.Ended():
+			return fmt.Errorf("the server ended at once:\n%s", s.Log())
 		default:
 		}
 		if time.Now().After(end) {
 			s.Stop()
-			return fmt.Errorf("the server does not answer:\n%s", s.log.end())
+			return fmt.Errorf("the server does not answer:\n%s", s.Log())
 		}
 	}
 }
@@ -186,70 +171,7 @@ func (s *Server) URLAt(port int) string {
 }
 
 // Stop shuts the server down, and returns when it has ended.
-func (s *Server) Stop() { s.end(syscall.SIGQUIT) }
-
-// Kill kills the postmaster and every process of the server, in the middle of whatever they do.
-func (s *Server) Kill() {
-	for _, pid := range s.pids() {
-		syscall.Kill(pid, syscall.SIGKILL)
-	}
-	s.end(syscall.SIGKILL)
-}
-
-func (s *Server) end(sig syscall.Signal) {
-	s.cmd.Process.Signal(syscall.SIGCONT)
-	s.cmd.Process.Signal(sig)
-	<-s.done
-}
-
-// Freeze stops every process of the server, until Thaw.
-func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
-
-// Thaw lets a frozen server go on.
-func (s *Server) Thaw() { s.signal(syscall.SIGCONT) }
-
-func (s *Server) signal(sig syscall.Signal) {
-	s.cmd.Process.Signal(sig) // first, so that it makes no new ones
-	for _, pid := range s.pids() {
-		syscall.Kill(pid, sig)
-	}
-}
-
-// pids returns the processes that the postmaster started.
-func (s *Server) pids() (pids []int) {
-	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.cmd.Process.Pid))
-	for _, list := range lists {
-		b, _ := os.ReadFile(list)
-		for f := range strings.FieldsSeq(string(b)) {
-			if pid, err := strconv.Atoi(f); err == nil {
-				pids = append(pids, pid)
-			}
-		}
-	}
-	return pids
-}
-
-// buffer keeps the end of what is written to it.
-type buffer struct {
-	mu sync.Mutex
-	b  []byte
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.b = append(b.b, p...)
-	if over := len(b.b) - 8<<10; over > 0 {
-		b.b = b.b[over:]
-	}
-	return len(p), nil
-}
-
-func (b *buffer) end() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return string(bytes.Clone(b.b))
-}
+func (s *Server) Stop() { s.Process.Stop(syscall.SIGQUIT) }
 
 // Own gives a directory to the user that the server runs as.
 func (s *Server) Own(t testing.TB, dir string) {

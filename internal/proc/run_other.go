@@ -1,13 +1,8 @@
 //go:build unix && !linux
 
-package pgserver
+package proc
 
-import (
-	"os/exec"
-	"syscall"
-)
-
-func (s *Server) attr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Credential: s.who} }
+import "os/exec"
 
 func run(cmd *exec.Cmd, started chan<- error, done chan<- struct{}) {
 	err := cmd.Start()
