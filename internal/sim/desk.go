@@ -383,6 +383,7 @@ func (d *desk) adoptOrCreate(ctx context.Context) error {
 	}
 	made := d.tenure(h)
 	if settle != nil {
+		d.bornBefore(made)
 		settle(made, true)
 	}
 	if made == nil {
@@ -395,6 +396,19 @@ func (d *desk) adoptOrCreate(ctx context.Context) error {
 		c.failLocked(linear, "node %s: AdoptOrCreate of %s gives a session in epoch %d, and it is %v", d.n.name, d.id, made.epoch, made.last())
 	}
 	return nil
+}
+
+// bornBefore settles a birth in a tenure that was over before AdoptOrCreate could return: it was born there if the store has had it,
+// was taken by others, and what is returned is what was adopted after that.
+func (d *desk) bornBefore(made *tenure) {
+	c := d.n.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range d.tried {
+		if t != made && t.low == len(t.states)-1 {
+			t.settle(true)
+		}
+	}
 }
 
 func (d *desk) mainPut(ctx context.Context) error {

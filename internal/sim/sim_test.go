@@ -60,6 +60,7 @@ func TestFound(t *testing.T) {
 	for _, s := range []uint64{
 		1795874878982176, // TestLostEndOfWhatMayBeStored: the end of a life that may be stored was not told of
 		1795876646464421, // TestWaitsForAnothersLoad: AdoptOrCreate took an expired session from somebody else's load
+		1795884426651112, // none: the model took a birth that others adopted before its AdoptOrCreate could return for one that was not made
 		1795877286653084, // none: the model forgot what it did not know of a session that was only created
 	} {
 		p := New(s, 500)
