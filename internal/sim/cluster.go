@@ -566,7 +566,7 @@ func (c *cluster) audit() {
 			continue
 		}
 		for k, v := range t.states[t.high].view(now).cells {
-			if _, there := t.last().cells[k]; !there && t.n.wiped[t.id+"/"+k] == 0 && t.n.wiped[t.id] == 0 {
+			if _, there := t.last().cells[k]; !there && t.n.wiped[t.id+"/"+k] == 0 && t.n.wiped[t.id] == 0 && !t.ranOut(k, now) {
 				c.failLocked(told, "node %s: %s in epoch %d, that %q = %s was deleted was neither stored nor reported lost", t.n.name, t.id, t.epoch, k, v.v)
 			}
 		}

@@ -149,6 +149,16 @@ func (t *tenure) holds(i int, now time.Time) bool {
 	return slices.ContainsFunc(t.states[i:], func(s state) bool { return s.same(has, now) })
 }
 
+// ranOut reports whether what was put last in an entry expired in memory, and was reported lost.
+func (t *tenure) ranOut(key string, now time.Time) bool {
+	for i := len(t.states) - 1; i > max(t.high, 0); i-- {
+		if c, there := t.states[i].cells[key]; there {
+			return c.until.Past(now) && t.n.told[t.id+"/"+key+"="+c.v] > 0
+		}
+	}
+	return false
+}
+
 // grant is a claim that the store has granted.
 type grant struct {
 	t      *tenure
