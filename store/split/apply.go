@@ -1,0 +1,232 @@
+package split
+
+import (
+	"context"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// Apply implements [store.Store]. What creates a session goes to owners first; what deletes one goes there last.
+func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Result, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	results := make([]store.Result, len(changes))
+	todo := make([]int, 0, len(changes))
+	for i := range changes {
+		c := &changes[i]
+		if keys, err := c.Check(); err != nil {
+			results[i] = store.Result{Outcome: store.Rejected, Err: err, Keys: keys}
+			continue
+		}
+		todo = append(todo, i)
+	}
+	for len(todo) > 0 {
+		now, later := distinct(changes, todo)
+		if err := s.write(ctx, changes, now, results); err != nil {
+			if len(now)+len(later) == len(changes) {
+				return nil, err
+			}
+			for _, i := range append(now, later...) {
+				results[i] = store.Result{Outcome: store.Undecided, Err: err}
+			}
+			return results, nil
+		}
+		todo = later
+	}
+	return results, nil
+}
+
+// distinct divides places into those of the first change of each session, and the rest.
+func distinct(changes []store.Change, places []int) (now, later []int) {
+	seen := make(map[string]bool, len(places))
+	for _, i := range places {
+		if id := changes[i].Session; !seen[id] {
+			seen[id] = true
+			now = append(now, i)
+		} else {
+			later = append(later, i)
+		}
+	}
+	return now, later
+}
+
+// In owners a change has two places, one before it is made in data, and one after that. (No owner lives to see the end of these numbers.)
+func place(seq, of uint64) uint64 { return min(2*min(seq, store.MaxEpoch/2)+of, store.MaxEpoch) }
+
+// before is what owners has to take before data gets a change that creates.
+func before(c *store.Change) store.Change {
+	return store.Change{Session: c.Session, Owner: c.Owner, Epoch: c.Epoch, Seq: place(c.Seq, 0), Create: true}
+}
+
+// after is what owners has to take after data has taken a change that deletes.
+func after(c *store.Change) store.Change {
+	return store.Change{Session: c.Session, Owner: c.Owner, Epoch: c.Epoch, Seq: place(c.Seq, 1), Delete: true}
+}
+
+// write makes the changes at places, no two of the same session. An error is about all of them.
+func (s *Store) write(ctx context.Context, changes []store.Change, places []int, results []store.Result) error {
+	places, err := s.announce(ctx, changes, places, results)
+	if err != nil || len(places) == 0 {
+		return err
+	}
+	part := make([]store.Change, len(places))
+	for i, place := range places {
+		part[i] = changes[place]
+	}
+	rs, err := s.data.Apply(ctx, part)
+	if err != nil {
+		return inData(err)
+	}
+	var ended []int
+	for i, place := range places {
+		c, r, repeated := &part[i], rs[i], results[place].Outcome == store.Already
+		results[place] = r
+		switch r.Outcome {
+		case store.Applied:
+			if c.Delete {
+				ended = append(ended, place)
+			} else if repeated {
+				if err := s.revive(ctx, c); err != nil {
+					results[place] = store.Result{Outcome: store.Undecided, Err: err}
+				}
+			}
+		case store.Fenced:
+			if c.Create && !r.Header.Exists() {
+				ended = append(ended, place)
+			}
+		case store.Already: // it may have been deleted by this change, or live again since
+			if c.Delete {
+				ended = s.unlessAlive(ctx, c, place, ended, results)
+			}
+		case store.Rejected: // owners has its creation
+			if c.Create {
+				ended = s.unlessAlive(ctx, c, place, ended, results)
+			}
+		}
+	}
+	s.bid(ctx, changes, ended, results)
+	return nil
+}
+
+// unlessAlive adds the place of a change to ended if data has no session.
+func (s *Store) unlessAlive(ctx context.Context, c *store.Change, place int, ended []int, results []store.Result) []int {
+	h, err := s.found(ctx, c.Session)
+	if err != nil {
+		results[place] = store.Result{Outcome: store.Undecided, Err: err}
+	} else if !h.Exists() {
+		ended = append(ended, place)
+	}
+	return ended
+}
+
+// announce has owners take what creates, and returns the places of what may go on to data. Until that has answered, the results are
+// those of owners.
+func (s *Store) announce(ctx context.Context, changes []store.Change, places []int, results []store.Result) (on []int, err error) {
+	var births []store.Change
+	var at []int
+	for _, place := range places {
+		if c := &changes[place]; c.Create {
+			births, at = append(births, before(c)), append(at, place)
+		} else {
+			on = append(on, place)
+		}
+	}
+	if len(births) == 0 {
+		return on, nil
+	}
+	rs, err := s.owners.Apply(ctx, births)
+	if err != nil {
+		if len(on) == 0 {
+			return nil, inOwners(err)
+		}
+		for _, place := range at {
+			results[place] = store.Result{Outcome: store.Undecided, Err: inOwners(err)}
+		}
+		return on, nil
+	}
+	for i, place := range at {
+		r := rs[i]
+		if r.Outcome == store.Fenced {
+			if r, err = s.succeed(ctx, &changes[place], r); err != nil {
+				r = store.Result{Outcome: store.Undecided, Err: err}
+			}
+		}
+		results[place] = r
+		if r.Outcome == store.Applied || r.Outcome == store.Already {
+			on = append(on, place)
+		}
+	}
+	return on, nil
+}
+
+// succeed is for a creation in the place of a session that has expired, of which owners does not know. r is what owners said.
+func (s *Store) succeed(ctx context.Context, c *store.Change, r store.Result) (store.Result, error) {
+	was, err := s.found(ctx, c.Session)
+	if err != nil {
+		return r, err
+	}
+	if was.Exists() && c.Epoch > was.Epoch && c.Epoch > r.Header.Epoch {
+		gone, err := s.gone(ctx, was, store.Owner{})
+		if err != nil {
+			return r, err
+		}
+		if gone {
+			ask := &store.ClaimRequest{Session: c.Session, Owner: c.Owner, Epoch: c.Epoch}
+			own, err := s.take(ctx, ask, was, true)
+			if err != nil {
+				return r, inOwners(err)
+			}
+			if own.Outcome == store.Granted && own.Header.Epoch == c.Epoch {
+				return store.Result{Outcome: store.Applied}, nil
+			}
+			r.Header = own.Header
+		}
+	}
+	return store.Result{Outcome: store.Fenced, Header: merge(r.Header, was)}, nil
+}
+
+// revive is for a creation that owners has had already, and may have seen the end of, which was that of another attempt.
+func (s *Store) revive(ctx context.Context, c *store.Change) error {
+	snap, err := s.owners.Load(ctx, c.Session, probe)
+	if h := snap.Header; err == nil && h.Deleted && h.HeldBy(c.Owner, c.Epoch) && h.Seq < store.MaxEpoch {
+		var rs []store.Result
+		rs, err = s.owners.Apply(ctx, []store.Change{{Session: c.Session, Owner: c.Owner, Epoch: c.Epoch, Seq: h.Seq + 1, Create: true}})
+		if err == nil && rs[0].Outcome == store.Undecided {
+			err = undecided(rs[0])
+		}
+	}
+	return inOwners(err)
+}
+
+// bid tells owners of sessions that are no more.
+func (s *Store) bid(ctx context.Context, changes []store.Change, places []int, results []store.Result) {
+	if len(places) == 0 {
+		return
+	}
+	ends := make([]store.Change, len(places))
+	for i, place := range places {
+		ends[i] = after(&changes[place])
+	}
+	rs, err := s.owners.Apply(ctx, ends)
+	for i, place := range places {
+		switch {
+		case err != nil:
+			results[place] = store.Result{Outcome: store.Undecided, Err: inOwners(err)}
+		case rs[i].Outcome == store.Undecided:
+			results[place] = store.Result{Outcome: store.Undecided, Err: inOwners(undecided(rs[i]))}
+		case rs[i].Outcome == store.Already: // or a later creation, which data has refused
+			if err := s.endIfAlive(ctx, &ends[i]); err != nil {
+				results[place] = store.Result{Outcome: store.Undecided, Err: inOwners(err)}
+			}
+		}
+	}
+}
+
+func (s *Store) endIfAlive(ctx context.Context, c *store.Change) error {
+	snap, err := s.owners.Load(ctx, c.Session, probe)
+	if h := snap.Header; err == nil && h.Exists() && h.HeldBy(c.Owner, c.Epoch) {
+		err = s.end(ctx, h)
+	}
+	return err
+}

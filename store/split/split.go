@@ -1,0 +1,106 @@
+package split
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// Store implements [store.Store]. Use [New].
+type Store struct {
+	owners, data store.Store
+	closed       atomic.Bool
+}
+
+// New returns a store on two others, which belong to it from then on: Close closes both.
+func New(owners, data store.Store) *Store { return &Store{owners: owners, data: data} }
+
+// KeepAlive implements [store.Store]. Claims are decided by the lease in owners; the one in data says whether the owner of a
+// session that has expired may have extended it.
+func (s *Store) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) (ran bool, err error) {
+	var inOwners, inData bool
+	err = both(
+		func() (err error) { inOwners, err = s.owners.KeepAlive(ctx, n, ttl); return },
+		func() (err error) { inData, err = s.data.KeepAlive(ctx, n, ttl); return })
+	return inOwners && inData && err == nil, err
+}
+
+// Nodes implements [store.Store].
+func (s *Store) Nodes(ctx context.Context) ([]store.Node, error) {
+	ns, err := s.owners.Nodes(ctx)
+	return ns, inOwners(err)
+}
+
+// Sessions implements [store.Store]. It is a walk of data.
+func (s *Store) Sessions(ctx context.Context, q store.Query) iter.Seq2[store.Header, error] {
+	return s.data.Sessions(ctx, q)
+}
+
+// Close implements [store.Store].
+func (s *Store) Close() error {
+	s.closed.Store(true)
+	return both(s.owners.Close, s.data.Close)
+}
+
+func (s *Store) usable(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.closed.Load() {
+		return store.ErrClosed
+	}
+	return nil
+}
+
+// probe names an entry, so that a Load of it reads little more than the header.
+const probe = "\x00"
+
+// Load implements [store.Store]. Entries are those of data. If owners has a later tenure than data, the header is that one's.
+func (s *Store) Load(ctx context.Context, session string, keys ...string) (store.Snapshot, error) {
+	var snap, owned store.Snapshot
+	err := both(
+		func() (err error) { owned, err = s.owners.Load(ctx, session, probe); return },
+		func() (err error) { snap, err = s.data.Load(ctx, session, keys...); return })
+	snap.Header = merge(owned.Header, snap.Header)
+	return snap, err
+}
+
+// merge returns the header that both make together: owners has none but the tenure.
+func merge(owned, data store.Header) store.Header {
+	if owned.Epoch <= data.Epoch || owned.Deleted {
+		return data
+	}
+	data.Owner, data.Epoch, data.Seq, data.Released = owned.Owner, owned.Epoch, 0, false
+	return data
+}
+
+// both runs two calls at once.
+func both(owners, data func() error) error {
+	var wg sync.WaitGroup
+	var first error
+	wg.Go(func() { first = owners() })
+	second := data()
+	wg.Wait()
+	if errors.Is(first, store.ErrClosed) && errors.Is(second, store.ErrClosed) {
+		return store.ErrClosed
+	}
+	return errors.Join(inOwners(first), inData(second))
+}
+
+func inOwners(err error) error { return in("owners", err) }
+func inData(err error) error   { return in("data", err) }
+
+func in(part string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("store/split: %s: %w", part, err)
+}
+
+var _ store.Store = (*Store)(nil)

@@ -1,0 +1,221 @@
+package split_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+	"github.com/seed-6f1f505d/kvstore/store/memory"
+	"github.com/seed-6f1f505d/kvstore/store/split"
+	"github.com/seed-6f1f505d/kvstore/store/storetest"
+)
+
+func TestContract(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) store.Store { return split.New(memory.New(), memory.New()) })
+}
+
+// Whatever is asked of it, the two together answer as one does.
+func TestAgainstMemory(t *testing.T) {
+	for range 5 {
+		st := split.New(memory.New(), memory.New())
+		storetest.Compare(t, st, rand.Uint64(), 500)
+		st.Close()
+	}
+}
+
+// replicated is a store with a replica, which hears of all until it is cut off.
+type replicated struct {
+	store.Store // the master
+	replica     store.Store
+	cut         bool
+}
+
+func (r *replicated) Claim(ctx context.Context, q store.ClaimRequest) (store.Claim, error) {
+	if !r.cut {
+		r.replica.Claim(ctx, q)
+	}
+	return r.Store.Claim(ctx, q)
+}
+
+func (r *replicated) Apply(ctx context.Context, cs []store.Change) ([]store.Result, error) {
+	if !r.cut {
+		r.replica.Apply(ctx, cs)
+	}
+	return r.Store.Apply(ctx, cs)
+}
+
+func (r *replicated) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) (bool, error) {
+	r.replica.KeepAlive(ctx, n, ttl)
+	return r.Store.KeepAlive(ctx, n, ttl)
+}
+
+// failOver has the replica take the master's place.
+func (r *replicated) failOver() { r.Store, r.cut = r.replica, true }
+
+func owner(name string) store.Owner {
+	return store.Owner{Node: name, Incarnation: store.NewIncarnation()}
+}
+
+func claim(t *testing.T, st store.Store, o store.Owner, want store.ClaimOutcome, epoch uint64) store.Claim {
+	t.Helper()
+	c, err := st.Claim(t.Context(), store.ClaimRequest{Session: "s", Owner: o, All: true})
+	if err != nil || c.Outcome != want || c.Header.Epoch != epoch {
+		t.Errorf("claim by %s: %v, %+v, %v; want %v, epoch %d", o.Node, c.Outcome, c.Header, err, want, epoch)
+	}
+	return c
+}
+
+func put(t *testing.T, st store.Store, o store.Owner, epoch, seq uint64, value string, want store.Outcome) {
+	t.Helper()
+	c := store.Change{Session: "s", Owner: o, Epoch: epoch, Seq: seq, Puts: []store.Entry{{Value: []byte(value)}}}
+	if epoch == 1 && seq <= 2 {
+		c.Create, c.Birth = true, 1
+	}
+	rs, err := st.Apply(t.Context(), []store.Change{c})
+	if err != nil || rs[0].Outcome != want {
+		t.Errorf("put of %s by %s in epoch %d: %+v, %v; want %v", value, o.Node, epoch, rs, err, want)
+	}
+}
+
+func live(t *testing.T, st store.Store, o store.Owner, ttl time.Duration) {
+	t.Helper()
+	if _, err := st.KeepAlive(t.Context(), store.Node{Name: o.Node, Incarnation: o.Incarnation}, ttl); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Data forgets a claim that it had granted. With the ownership elsewhere nobody else is granted the session for that, and the owner gets
+// its own epoch back; without, it has two owners.
+func TestForgottenClaim(t *testing.T) {
+	for _, apart := range []bool{true, false} {
+		data := &replicated{Store: memory.New(), replica: memory.New()}
+		var st store.Store = data
+		if apart {
+			st = split.New(memory.New(), data)
+		}
+		defer st.Close()
+		a, b, c := owner("a"), owner("b"), owner("c")
+		live(t, st, a, time.Hour)
+		live(t, st, b, time.Hour)
+		live(t, st, c, time.Hour)
+		put(t, st, a, 1, 1, "one", store.Applied)
+		live(t, st, a, 0)
+		data.cut = true
+		claim(t, st, b, store.Granted, 2)
+		data.failOver()
+
+		if !apart {
+			claim(t, st, c, store.Granted, 2) // as b was
+			continue
+		}
+		claim(t, st, c, store.Held, 2)
+		if snap, err := st.Load(t.Context(), "s"); err != nil || !snap.Header.HeldBy(b, 2) {
+			t.Errorf("asked for the owner, it is %+v, %v", snap.Header, err)
+		}
+		put(t, st, a, 1, 3, "late", store.Applied) // what data forgot it cannot refuse
+		put(t, st, b, 2, 1, "two", store.Fenced)   // and what follows from the claim neither takes effect
+		got := claim(t, st, b, store.Granted, 2)
+		if len(got.Entries) != 1 || string(got.Entries[0].Value) != "late" {
+			t.Errorf("b finds %+v", got.Entries)
+		}
+		put(t, st, a, 1, 4, "later", store.Fenced)
+		put(t, st, b, 2, 2, "two", store.Applied)
+	}
+}
+
+// Data has forgotten all tenures after an earlier one of the claimant itself.
+func TestForgottenTenures(t *testing.T) {
+	data := &replicated{Store: memory.New(), replica: memory.New()}
+	st := split.New(memory.New(), data)
+	defer st.Close()
+	a, b := owner("a"), owner("b")
+	put(t, st, a, 1, 1, "one", store.Applied)
+	data.cut = true
+	claim(t, st, b, store.Granted, 2)
+	claim(t, st, a, store.Granted, 3)
+	data.failOver()
+	claim(t, st, a, store.Granted, 3)
+	put(t, st, a, 3, 2, "three", store.Applied)
+	put(t, st, b, 2, 3, "two", store.Fenced)
+}
+
+// A call that fails in one of the two stores leaves what can be repeated, by the same node or by another.
+func TestHalfDone(t *testing.T) {
+	for _, part := range []string{"owners", "data"} {
+		for _, fail := range []storetest.Failure{storetest.Before, storetest.After} {
+			owners, data := storetest.NewFaults(memory.New()), storetest.NewFaults(memory.New())
+			st := split.New(owners, data)
+			defer st.Close()
+			broken := map[string]*storetest.Faults{"owners": owners, "data": data}[part]
+			failing := func(kind storetest.Kind, do func() error) {
+				t.Helper()
+				broken.Inject(storetest.Every(storetest.Fault{Fail: fail}, kind))
+				if err := do(); !errors.Is(err, storetest.ErrInjected) {
+					t.Errorf("%s fails: %v", part, err)
+				}
+				broken.Inject(nil)
+			}
+			apply := func(c store.Change) error {
+				rs, err := st.Apply(t.Context(), []store.Change{c})
+				if err == nil && rs[0].Outcome == store.Undecided {
+					err = rs[0].Err
+				}
+				return err
+			}
+			a, b := owner("a"), owner("b")
+
+			// A creation: nobody has heard of it, or it is there.
+			failing(storetest.Apply, func() error {
+				return apply(store.Change{Session: "s", Owner: a, Epoch: 1, Seq: 1, Create: true, Birth: 1, Puts: []store.Entry{{Value: []byte("one")}}})
+			})
+			put(t, st, a, 1, 2, "one", store.Applied)
+
+			// A claim.
+			failing(storetest.Claim, func() error {
+				_, err := st.Claim(t.Context(), store.ClaimRequest{Session: "s", Owner: b})
+				return err
+			})
+			claim(t, st, b, store.Granted, 2)
+			put(t, st, a, 1, 3, "late", store.Fenced)
+			put(t, st, b, 2, 4, "two", store.Applied)
+
+			// A deletion.
+			del := store.Change{Session: "s", Owner: b, Epoch: 2, Seq: 5, Delete: true}
+			failing(storetest.Apply, func() error { return apply(del) })
+			if del.Seq++; apply(del) != nil {
+				t.Error("the deletion cannot be repeated")
+			}
+			claim(t, st, a, store.NotFound, 2)
+			c, err := st.Claim(t.Context(), store.ClaimRequest{Session: "s", Owner: a, Create: true})
+			if err != nil || !c.Created || c.Header.Epoch != 3 {
+				t.Errorf("after the deletion it is made: %+v, %v", c, err)
+			}
+		}
+	}
+}
+
+// A creation that owners has taken is still on its way to data when somebody else looks for the session and finds nothing.
+func TestLateCreation(t *testing.T) {
+	data := storetest.NewFaults(memory.New())
+	st := split.New(memory.New(), data)
+	defer st.Close()
+	a, b := owner("a"), owner("b")
+	data.Inject(storetest.Every(storetest.Fault{Fail: storetest.Late}, storetest.Apply))
+	if _, err := st.Apply(t.Context(), []store.Change{{Session: "s", Owner: a, Epoch: 1, Seq: 1, Create: true}}); err == nil {
+		t.Fatal("it has not failed")
+	}
+	data.Inject(nil)
+	c, err := st.Claim(t.Context(), store.ClaimRequest{Session: "s", Owner: b, Create: true})
+	if err != nil || !c.Created || c.Header.Epoch != 2 {
+		t.Errorf("b makes it: %+v, %v", c, err)
+	}
+	for _, r := range data.ReplayLate(t.Context()) {
+		if r.Err != nil || r.Results[0].Outcome != store.Fenced {
+			t.Errorf("the late creation: %+v", r)
+		}
+	}
+	put(t, st, b, 2, 1, "two", store.Applied)
+}
