@@ -191,6 +191,11 @@ func (db *DB[V]) ask(ctx context.Context, st *stripe[V], c *call[V], id string, 
 	default:
 		s, c.err = db.askClaim(ctx, id, c.how, keys)
 	}
+	db.answer(st, c, id, s)
+}
+
+// answer ends a call: s is what came of it, if there is no error.
+func (db *DB[V]) answer(st *stripe[V], c *call[V], id string, s *session[V]) {
 	if c.err != nil && db.ctx.Err() != nil {
 		c.err = ErrClosed // Close cut the call off
 	}
@@ -219,37 +224,47 @@ func (db *DB[V]) askClaim(ctx context.Context, id string, how how, keys []string
 		c, err := db.store.Claim(ctx, req)
 		db.heard(err)
 		if err != nil {
-			db.astray.Store(true)
-			if damaged := (*store.CorruptError)(nil); errors.As(err, &damaged) {
-				return nil, fmt.Errorf("kvstore: session %q: %w", id, err)
-			}
-			return nil, fmt.Errorf("kvstore: session %q: the store did not answer a claim: %w", id, err)
+			return nil, db.unanswered(id, err)
 		}
-		switch c.Outcome {
-		case store.Granted:
-			db.count.claimTime.Add(db.now() - start)
-			if c.Created {
-				db.count.created.Add(1)
-			} else {
-				db.count.adopted.Add(1)
-			}
-			return db.rehydrate(c.Header, c.Entries, keys, c.Unread, c.Created, gen), nil
-		case store.NotFound:
-			return nil, sessionError(id, ErrNotFound)
-		case store.Held, store.Outbid:
-			if c.Outcome == store.Outbid && c.Header.Epoch >= store.MaxEpoch { // as no one gets there by claims
-				return nil, fmt.Errorf("kvstore: session %q: %w", id, &store.CorruptError{Session: id, Header: true, Reason: "no epoch can follow its own"})
-			}
-			if how != steal {
-				return nil, &OwnedError{Session: id, Node: c.Holder.Name, Addr: c.Holder.Addr, Epoch: c.Header.Epoch, Lease: c.Holder.Lease}
-			}
+		if how == steal && (c.Outcome == store.Held || c.Outcome == store.Outbid && c.Header.Epoch < store.MaxEpoch) {
 			// The epoch is named, so that this request can take the session from
 			// this tenure only, however late it arrives.
 			req.Force, req.Epoch = true, c.Header.Epoch+1
-		default:
-			return nil, fmt.Errorf("kvstore: session %q: the store answered a claim with outcome %d", id, c.Outcome)
+			continue
 		}
+		return db.claimed(id, &c, keys, gen, start)
 	}
+}
+
+// claimed returns what a claim, made at start, has brought.
+func (db *DB[V]) claimed(id string, c *store.Claim, keys []string, gen uint32, start int64) (*session[V], error) {
+	switch c.Outcome {
+	case store.Granted:
+		db.count.claimTime.Add(db.now() - start)
+		if c.Created {
+			db.count.created.Add(1)
+		} else {
+			db.count.adopted.Add(1)
+		}
+		return db.rehydrate(c.Header, c.Entries, keys, c.Unread, c.Created, gen), nil
+	case store.NotFound:
+		return nil, sessionError(id, ErrNotFound)
+	case store.Held, store.Outbid:
+		if c.Outcome == store.Outbid && c.Header.Epoch >= store.MaxEpoch { // as no one gets there by claims
+			return nil, fmt.Errorf("kvstore: session %q: %w", id, &store.CorruptError{Session: id, Header: true, Reason: "no epoch can follow its own"})
+		}
+		return nil, &OwnedError{Session: id, Node: c.Holder.Name, Addr: c.Holder.Addr, Epoch: c.Header.Epoch, Lease: c.Holder.Lease}
+	}
+	return nil, fmt.Errorf("kvstore: session %q: the store answered a claim with outcome %d", id, c.Outcome)
+}
+
+// unanswered returns the error of a claim that failed. It may have been granted.
+func (db *DB[V]) unanswered(id string, err error) error {
+	db.astray.Store(true)
+	if damaged := (*store.CorruptError)(nil); errors.As(err, &damaged) {
+		return fmt.Errorf("kvstore: session %q: %w", id, err)
+	}
+	return fmt.Errorf("kvstore: session %q: the store did not answer a claim: %w", id, err)
 }
 
 // askReload brings a session back that was evicted, if it is still ours.

@@ -1,9 +1,11 @@
 package kvstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,16 +69,28 @@ func (db *DB[V]) AdoptOrphans(ctx context.Context, t Takeover) (Orphans, error) 
 	unhook := context.AfterFunc(db.ctx, func() { stop(ErrClosed) })
 	defer unhook()
 
-	ids := make(chan string)
+	ids := make(chan []string)
 	var wg sync.WaitGroup
 	for range takers {
 		wg.Go(func() {
-			for id := range ids {
-				if err := p.take(ctx, id); err != nil {
+			for some := range ids {
+				if err := p.take(ctx, some); err != nil {
 					stop(err)
 				}
 			}
 		})
+	}
+	size := 1
+	if p.claimer, _ = db.store.(store.Claimer); p.claimer != nil {
+		size = min(max(t.Rate/10, 1), claimBatch) // of 100 ms: that is how long demand may find the store busy with it
+	}
+	var some []string
+	give := func() {
+		select {
+		case ids <- some:
+		case <-ctx.Done():
+		}
+		some = nil
 	}
 	err = db.walkOrphans(ctx, alive, func(h store.Header) {
 		mine := t.All || h.Owner == db.self && !h.Released || ring.Owner(h.Session) == db.self.Node
@@ -87,12 +101,14 @@ func (db *DB[V]) AdoptOrphans(ctx context.Context, t Takeover) (Orphans, error) 
 			}
 		})
 		if mine {
-			select {
-			case ids <- h.Session:
-			case <-ctx.Done():
+			if some = append(some, h.Session); len(some) == size {
+				give()
 			}
 		}
 	})
+	if len(some) > 0 {
+		give()
+	}
 	close(ids)
 	wg.Wait()
 	if ctx.Err() != nil {
@@ -156,10 +172,11 @@ func (db *DB[V]) strayed(id string) bool {
 
 // pass is one call of AdoptOrphans.
 type pass[V any] struct {
-	db    *DB[V]
-	t     Takeover
-	every time.Duration
-	next  atomic.Int64 // when the next adoption may begin (DB.now)
+	db      *DB[V]
+	t       Takeover
+	every   time.Duration
+	claimer store.Claimer // nil: the store takes one claim at a time
+	next    atomic.Int64  // when the next adoption may begin (DB.now)
 
 	mu      sync.Mutex
 	done    Orphans
@@ -175,16 +192,34 @@ func (p *pass[V]) note(f func(*Orphans)) {
 	}
 }
 
-// take adopts one orphan, when it is its turn.
-func (p *pass[V]) take(ctx context.Context, id string) error {
-	if p.db.sessions.load(id) != nil {
-		p.note(func(o *Orphans) { o.Here++ })
+// take adopts some orphans, when it is their turn.
+func (p *pass[V]) take(ctx context.Context, ids []string) error {
+	ids = slices.DeleteFunc(ids, func(id string) bool {
+		here := p.db.sessions.load(id) != nil
+		if here {
+			p.note(func(o *Orphans) { o.Here++ })
+		}
+		return here
+	})
+	if len(ids) == 0 {
 		return nil
 	}
-	if err := p.turn(ctx); err != nil {
+	if err := p.turn(ctx, len(ids)); err != nil {
 		return err
 	}
-	_, err := p.db.bring(ctx, id, adopt, nil)
+	if p.claimer == nil {
+		_, err := p.db.bring(ctx, ids[0], adopt, nil)
+		return p.became(err)
+	}
+	var failed error
+	for _, err := range p.db.bringAll(ctx, p.claimer, ids) {
+		failed = cmp.Or(p.became(err), failed)
+	}
+	return failed
+}
+
+// became counts what became of an orphan. It returns the error, if that ends the pass.
+func (p *pass[V]) became(err error) error {
 	var damaged *store.CorruptError
 	switch {
 	case err == nil:
@@ -204,15 +239,15 @@ func (p *pass[V]) take(ctx context.Context, id string) error {
 	return nil
 }
 
-// turn waits until the rate allows another adoption and no event waits for the store, for
+// turn waits until the rate allows n more adoptions and no event waits for the store, for
 // at most 50 ms: under constant demand it goes on slowly rather than not at all.
-func (p *pass[V]) turn(ctx context.Context) error {
+func (p *pass[V]) turn(ctx context.Context, n int) error {
 	now := p.db.now()
 	var at int64
 	for {
 		last := p.next.Load()
 		at = max(last, now)
-		if p.next.CompareAndSwap(last, at+int64(p.every)) {
+		if p.next.CompareAndSwap(last, at+int64(n)*int64(p.every)) {
 			break
 		}
 	}

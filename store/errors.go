@@ -45,6 +45,23 @@ func (r *ClaimRequest) Check() error {
 	return nil
 }
 
+// CheckClaims reports what is malformed in the requests of one ClaimAll, as an error that wraps ErrInvalid.
+func CheckClaims(rs []ClaimRequest) error {
+	seen := make(map[string]bool, len(rs))
+	for i := range rs {
+		if err := rs[i].Check(); err != nil {
+			return err
+		}
+		if id := rs[i].Session; len(rs) > 1 {
+			if seen[id] {
+				return fmt.Errorf("%w: session %q is claimed twice in one call", ErrInvalid, id)
+			}
+			seen[id] = true
+		}
+	}
+	return nil
+}
+
 // Check reports what is malformed in the change, as an error that wraps
 // ErrInvalid, with the keys to blame, if any are.
 func (c *Change) Check() (keys []string, err error) {

@@ -157,6 +157,15 @@ type Writers interface {
 	Writers() int
 }
 
+// Claimer is an optional power of a Store: one that decides many claims in one round trip has it. A DB uses it to adopt what a dead node
+// leaves behind.
+type Claimer interface {
+	// ClaimAll decides each request as Claim does, each for itself, and returns one answer per request, in their order. No
+	// session stands twice. A request that has no answer, because the session's header is damaged, say, says why in its Err; an error means that
+	// the outcome of all is unknown.
+	ClaimAll(ctx context.Context, rs []ClaimRequest) ([]Claim, error)
+}
+
 // Incarnation names one Open of one node: random, never used twice. A dead
 // incarnation never returns. The zero value is nobody.
 type Incarnation [16]byte
@@ -290,6 +299,7 @@ type Claim struct {
 	Holder  Node   // Held: the owner, with its address
 	Entries []Entry
 	Unread  []string // keys asked for that could not be read: ask Load
+	Err     error    // only of ClaimAll: why there is no answer
 }
 
 // Change is one session's part of a flush: what is to be changed, by whom, and

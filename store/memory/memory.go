@@ -78,7 +78,26 @@ func (st *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, 
 	if err := r.Check(); err != nil {
 		return store.Claim{}, err
 	}
-	now := time.Now()
+	return st.claim(&r, time.Now()), nil
+}
+
+// ClaimAll implements store.Claimer.
+func (st *Store) ClaimAll(ctx context.Context, rs []store.ClaimRequest) ([]store.Claim, error) {
+	if err := st.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer st.mu.Unlock()
+	if err := store.CheckClaims(rs); err != nil {
+		return nil, err
+	}
+	cs := make([]store.Claim, len(rs))
+	for i := range rs {
+		cs[i] = st.claim(&rs[i], time.Now())
+	}
+	return cs, nil
+}
+
+func (st *Store) claim(r *store.ClaimRequest, now time.Time) store.Claim {
 	s, alive := st.on(r.Session, now)
 	holder := st.nodes[s.header.Owner.Incarnation]
 	outcome, next, wipe := r.Judge(s.header, alive, now)
@@ -93,7 +112,7 @@ func (st *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, 
 		c.Holder.Lease = holder.ends.Sub(now)
 	}
 	c.Header = s.head()
-	return c, nil
+	return c
 }
 
 // Apply implements store.Store.
@@ -226,4 +245,5 @@ func (st *Store) Close() error {
 	return nil
 }
 
+var _ store.Claimer = (*Store)(nil)
 var _ store.Store = (*Store)(nil)

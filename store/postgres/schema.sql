@@ -154,81 +154,91 @@ BEGIN
     END IF;
 END $$;
 
--- claim makes a claimant the owner of a session, at a higher epoch, and returns its header, and after that the entries that
--- were asked for; keys being NULL asks for all. The outcome is 1 granted, 2 held, 3 not found or 4 outbid.
+-- claim decides claims of different sessions. For each it returns a row with the header, and the main entry if it is wanted; and then one for each other
+-- entry that was asked for. The outcome is 1 granted, 2 held, 3 not found or 4 outbid.
 CREATE FUNCTION {schema}.claim(
-    id bytea, name bytea, claimant uuid, force boolean, makes boolean, proposal bigint, keys bytea[]
+    ids bytea[], names bytea[], claimants uuid[], forces boolean[], makes boolean[], proposals bigint[],
+    mains boolean[], alls boolean[],                -- whether the main entry is asked for; and all the others
+    key_claims integer[], keys bytea[]              -- others, by name
 ) RETURNS TABLE (
-    outcome smallint, created boolean,
+    claim integer, outcome smallint, created boolean,
     epoch bigint, seq bigint, node bytea, incarnation uuid, released boolean, deleted boolean, expires bigint, schema bigint, aliases bytea,
     holder bytea, addr bytea, weight integer, left_ms bigint,
     key bytea, value bytea, until bigint
 ) LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
-    h {schema}.session%ROWTYPE;
-    owner {schema}.node%ROWTYPE;
-    alive boolean;
-    mine boolean;
-    gone boolean;
-    verdict smallint := 1;
+    verdicts smallint[]; -- outcomes; of what is granted at a raised epoch 5
+    gones boolean[];     -- nothing is left of what was there
 BEGIN
     PERFORM {schema}.begin_write(true);
-    IF makes THEN
-        INSERT INTO {schema}.session (session, epoch, incarnation, deleted) VALUES (id, 0, claimant, true) ON CONFLICT DO NOTHING;
+    IF true = ANY (makes) THEN
+        INSERT INTO {schema}.session (session, epoch, incarnation, deleted)
+        SELECT c.id, 0, c.claimant, true FROM unnest(ids, claimants, makes) AS c (id, claimant, makes)
+        WHERE c.makes ORDER BY c.id
+        ON CONFLICT DO NOTHING;
     END IF;
-    SELECT * INTO h FROM {schema}.session s WHERE s.session = id FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
-        h.epoch := 0;
-        h.deleted := true;
-    END IF;
-    SELECT * INTO owner FROM {schema}.node o WHERE o.incarnation = h.incarnation AND o.ends > clock_timestamp();
-    alive := FOUND;
-    mine := NOT h.deleted AND NOT h.released AND h.incarnation = claimant;
-    gone := h.deleted OR {schema}.past(h.expires) AND (h.released OR mine OR NOT alive);
+    PERFORM FROM {schema}.session s WHERE s.session = ANY (ids) ORDER BY s.session FOR NO KEY UPDATE;
 
-    IF gone AND NOT makes THEN
-        verdict := 3;
-    ELSIF NOT gone AND mine THEN
-        NULL; -- as it stands
-    ELSIF NOT gone AND NOT h.released AND alive AND NOT force THEN
-        verdict := 2;
-    ELSIF proposal <> 0 AND proposal <= h.epoch OR h.epoch = 9223372036854775807 THEN
-        verdict := 4;
-    ELSE
-        IF gone THEN
-            DELETE FROM {schema}.entry e WHERE e.session = id;
-            UPDATE {schema}.session s SET expires = 0, schema = 0, aliases = NULL, main = NULL, main_until = 0 WHERE s.session = id;
-            created := true;
+    SELECT
+        array_agg(CASE
+            WHEN v.gone AND NOT v.makes THEN 3
+            WHEN NOT v.gone AND v.mine THEN 1
+            WHEN NOT v.gone AND NOT v.released AND v.alive AND NOT v.force THEN 2
+            WHEN v.proposal <> 0 AND v.proposal <= v.epoch OR v.epoch = 9223372036854775807 THEN 4
+            ELSE 5 END ORDER BY v.i),
+        array_agg(v.gone ORDER BY v.i)
+    INTO verdicts, gones
+    FROM (
+        SELECT c.i, c.force, c.makes, c.proposal, s.epoch, s.released, o.alive, m.mine,
+            s.session IS NULL OR s.deleted OR {schema}.past(s.expires) AND (s.released OR m.mine OR NOT o.alive) AS gone
+        FROM unnest(ids, claimants, forces, makes, proposals) WITH ORDINALITY AS c (id, claimant, force, makes, proposal, i)
+        LEFT JOIN {schema}.session s ON s.session = c.id
+        CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM {schema}.node n WHERE n.incarnation = s.incarnation AND n.ends > clock_timestamp()) AS alive) o
+        CROSS JOIN LATERAL (SELECT NOT s.deleted AND NOT s.released AND s.incarnation = c.claimant AS mine) m
+    ) v;
+
+    IF 5 = ANY (verdicts) THEN
+        IF true = ANY (gones) THEN
+            DELETE FROM {schema}.entry e USING unnest(ids, verdicts, gones) AS c (id, verdict, gone)
+            WHERE c.verdict = 5 AND c.gone AND e.session = c.id;
         END IF;
         UPDATE {schema}.session s SET
-            epoch = greatest(proposal, s.epoch + 1), seq = 0, node = name, incarnation = claimant, released = false, deleted = false, ended = NULL
-        WHERE s.session = id
-        RETURNING * INTO h;
+            epoch = greatest(c.proposal, s.epoch + 1), seq = 0, node = c.name, incarnation = c.claimant, released = false, deleted = false, ended = NULL,
+            expires = CASE WHEN c.gone THEN 0 ELSE s.expires END,
+            schema = CASE WHEN c.gone THEN 0 ELSE s.schema END,
+            aliases = CASE WHEN NOT c.gone THEN s.aliases END,
+            main = CASE WHEN NOT c.gone THEN s.main END,
+            main_until = CASE WHEN c.gone THEN 0 ELSE s.main_until END
+        FROM unnest(ids, names, claimants, proposals, verdicts, gones) AS c (id, name, claimant, proposal, verdict, gone)
+        WHERE c.verdict = 5 AND s.session = c.id;
     END IF;
 
-    outcome := verdict;
-    created := coalesce(created, false);
-    epoch := h.epoch; seq := h.seq; node := h.node; incarnation := h.incarnation; released := h.released; deleted := h.deleted;
-    expires := h.expires; schema := h.schema; aliases := h.aliases;
-    IF verdict = 2 THEN
-        holder := owner.name; addr := owner.addr; weight := owner.weight;
-        left_ms := ceil(extract(epoch FROM owner.ends - clock_timestamp()) * 1000);
+    RETURN QUERY
+    SELECT c.i::integer, (CASE c.verdict WHEN 5 THEN 1 ELSE c.verdict END)::smallint, c.verdict = 5 AND c.gone,
+        s.epoch, s.seq, s.node, s.incarnation, s.released, s.deleted, s.expires, s.schema, s.aliases,
+        o.name, o.addr, o.weight, greatest(1, ceil(extract(epoch FROM o.ends - clock_timestamp()) * 1000))::bigint,
+        ''::bytea, CASE WHEN c.main AND c.verdict IN (1, 5) AND NOT {schema}.past(s.main_until) THEN s.main END, s.main_until
+    FROM unnest(ids, mains, verdicts, gones) WITH ORDINALITY AS c (id, main, verdict, gone, i)
+    LEFT JOIN {schema}.session s ON s.session = c.id
+    LEFT JOIN {schema}.node o ON c.verdict = 2 AND o.incarnation = s.incarnation;
+
+    IF true = ANY (alls) OR cardinality(keys) > 0 THEN
+        RETURN QUERY
+        SELECT a.i::integer, NULL::smallint, NULL::boolean,
+            NULL::bigint, NULL::bigint, NULL::bytea, NULL::uuid, NULL::boolean, NULL::boolean, NULL::bigint, NULL::bigint, NULL::bytea,
+            NULL::bytea, NULL::bytea, NULL::integer, NULL::bigint,
+            e.key, e.value, e.until
+        FROM (
+            SELECT c.i, c.id, NULL::bytea AS key FROM unnest(ids, alls, verdicts) WITH ORDINALITY AS c (id, alls, verdict, i)
+            WHERE c.alls AND c.verdict IN (1, 5)
+            UNION ALL
+            SELECT c.i, c.id, k.key FROM unnest(key_claims, keys) AS k (i, key) JOIN unnest(ids, verdicts) WITH ORDINALITY AS c (id, verdict, i) USING (i)
+            WHERE c.verdict IN (1, 5)
+        ) a
+        JOIN {schema}.entry e ON e.session = a.id AND (a.key IS NULL OR e.key = a.key)
+        WHERE NOT {schema}.past(e.until);
     END IF;
-    RETURN NEXT;
-    IF verdict <> 1 THEN
-        RETURN;
-    END IF;
-    IF h.main IS NOT NULL AND NOT {schema}.past(h.main_until) AND (keys IS NULL OR '' = ANY (keys)) THEN
-        key := ''; value := h.main; until := h.main_until;
-        RETURN NEXT;
-    END IF;
-    FOR key, value, until IN
-        SELECT e.key, e.value, e.until FROM {schema}.entry e
-        WHERE e.session = id AND (keys IS NULL OR e.key = ANY (keys)) AND NOT {schema}.past(e.until) ORDER BY e.key
-    LOOP
-        RETURN NEXT;
-    END LOOP;
 END $$;
 
 -- keep_alive renews a lease, or ends it, and returns whether it ran until now. A lease that is lost with a crash of the

@@ -88,13 +88,20 @@ func (c *comparison) next(ctx context.Context, ref store.Store) operation {
 			return text, err
 		}}
 	case n < 15:
-		r := store.ClaimRequest{Session: pick(c, c.sessions), Owner: pick(c, c.owners), Force: c.one(2), Create: c.one(2), All: c.one(2), Keys: c.keys[:c.rng.IntN(len(c.keys))]}
-		if c.one(4) {
-			r.Epoch = uint64(1 + c.rng.IntN(100))
+		var rs []store.ClaimRequest
+		for _, i := range c.rng.Perm(len(c.sessions))[:1+c.rng.IntN(4)/3*c.rng.IntN(4)] {
+			r := store.ClaimRequest{Session: c.sessions[i], Owner: pick(c, c.owners), Force: c.one(2), Create: c.one(2), All: c.one(2), Keys: c.keys[:c.rng.IntN(len(c.keys))]}
+			if c.one(4) {
+				r.Epoch = uint64(1 + c.rng.IntN(100))
+			}
+			rs = append(rs, r)
 		}
-		return operation{fmt.Sprintf("Claim(%+v)", r), func(ctx context.Context, st store.Store) (string, error) {
-			a, err := st.Claim(ctx, r)
-			return fmt.Sprintf("%v, created %t, %s, held by %q at %q, %s, unread %q", a.Outcome, a.Created, ofHeader(a.Header), a.Holder.Name, a.Holder.Addr, ofEntries(a.Entries), a.Unread), err
+		return operation{fmt.Sprintf("Claim(%+v)", rs), func(ctx context.Context, st store.Store) (text string, err error) {
+			as, err := claimEach(ctx, st, rs)
+			for _, a := range as {
+				text += fmt.Sprintf("%v, created %t, %s, held by %q at %q, %s, unread %q; ", a.Outcome, a.Created, ofHeader(a.Header), a.Holder.Name, a.Holder.Addr, ofEntries(a.Entries), a.Unread)
+			}
+			return text, err
 		}}
 	case n < 18:
 		id, keys := pick(c, c.sessions), c.keys[:c.rng.IntN(len(c.keys))]
@@ -124,6 +131,21 @@ func (c *comparison) next(ctx context.Context, ref store.Store) operation {
 		ran, err := st.KeepAlive(ctx, store.Node{Name: o.Node, Incarnation: o.Incarnation, Addr: o.Node + ":1", Weight: 1}, ttl)
 		return fmt.Sprint(ran), err
 	}}
+}
+
+// claimEach makes claims: several in one call, if the store can.
+func claimEach(ctx context.Context, st store.Store, rs []store.ClaimRequest) (as []store.Claim, err error) {
+	if all, ok := st.(store.Claimer); ok && len(rs) > 1 {
+		return all.ClaimAll(ctx, rs)
+	}
+	for _, r := range rs {
+		a, err := st.Claim(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		as = append(as, a)
+	}
+	return as, nil
 }
 
 // change is likely to be one that a session's owner could make next.

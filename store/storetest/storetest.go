@@ -87,6 +87,7 @@ var contract = []struct {
 	{"Claim", claimRules},
 	{"ClaimEpoch", claimEpochRules},
 	{"ClaimCreate", claimCreateRules},
+	{"ClaimAll", claimAllRules},
 	{"Apply", applyRules},
 	{"ApplyFence", fenceRules},
 	{"ApplyRepeat", repeatRules},

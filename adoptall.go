@@ -1,0 +1,84 @@
+package kvstore
+
+import (
+	"context"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// This file adopts many sessions with one question to the store, where that can answer it.
+
+// claimBatch is the most claims in one question.
+const claimBatch = 256
+
+// bringAll adopts sessions as bring does, with one claim for all those that are neither here nor on their way. It returns what
+// became of each.
+func (db *DB[V]) bringAll(ctx context.Context, claimer store.Claimer, ids []string) []error {
+	errs := make([]error, len(ids))
+	calls := make([]*call[V], len(ids))
+	var asked []int
+	for i, id := range ids {
+		if calls[i] = db.callFor(id); calls[i] != nil {
+			asked = append(asked, i)
+		}
+	}
+	if len(asked) > 0 && !db.spawn(func(ctx context.Context) { db.askAll(ctx, claimer, ids, calls, asked) }) {
+		for _, i := range asked {
+			calls[i].err = ErrClosed
+			db.answer(db.stripe(ids[i]), calls[i], ids[i], nil)
+		}
+	}
+	for i, c := range calls {
+		if c == nil {
+			_, errs[i] = db.bring(ctx, ids[i], adopt, nil)
+			continue
+		}
+		select {
+		case <-c.done:
+			errs[i] = c.err
+		case <-ctx.Done():
+			errs[i] = ctx.Err()
+		}
+	}
+	return errs
+}
+
+// callFor returns a new call for a session that is not here, which its caller has to answer; nil if it is, or somebody asks
+// already, or nothing is taken in any more.
+func (db *DB[V]) callFor(id string) *call[V] {
+	st := db.stripe(id)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if db.closing.Load() || db.draining.Load() || db.sessions.load(id) != nil || st.calls[id] != nil {
+		return nil
+	}
+	c := &call[V]{how: adopt, done: make(chan struct{})}
+	st.calls[id] = c
+	return c
+}
+
+// askAll is the goroutine of the calls at the places asked.
+func (db *DB[V]) askAll(ctx context.Context, claimer store.Claimer, ids []string, calls []*call[V], asked []int) {
+	ctx, cancel := context.WithTimeout(ctx, db.opt.StoreTimeout)
+	defer cancel()
+	keys := []string{""}
+	rs := make([]store.ClaimRequest, len(asked))
+	for n, i := range asked {
+		rs[n] = store.ClaimRequest{Session: ids[i], Owner: db.self, Keys: keys}
+	}
+	gen, start := db.lease.gen.Load(), db.now()
+	cs, err := claimer.ClaimAll(ctx, rs)
+	db.heard(err)
+	for n, i := range asked {
+		var s *session[V]
+		switch c := calls[i]; {
+		case err != nil:
+			c.err = db.unanswered(ids[i], err)
+		case cs[n].Err != nil:
+			c.err = db.unanswered(ids[i], cs[n].Err)
+		default:
+			s, c.err = db.claimed(ids[i], &cs[n], keys, gen, start)
+		}
+		db.answer(db.stripe(ids[i]), calls[i], ids[i], s)
+	}
+}
