@@ -21,6 +21,7 @@ type desk struct {
 	busy      bool
 	t         *tenure           // the newest that the store has granted to this process, or that was created here
 	fresh     *tenure           // created here, and the store has not heard of it
+	in        *tenure           // of the last handle: it may be in memory yet, expired, though a claim that came twice was granted another
 	pend      func(state) state // what a call under way does to whatever the session turns out to be
 	pendValue string
 	tried     []*tenure // in which it may have done that

@@ -26,6 +26,7 @@ func (d *desk) tenure(h *kvstore.Session[string]) *tenure {
 	if t == nil {
 		t = d.fresh
 	}
+	d.in = t
 	if t == nil {
 		c.failLocked(oneOwner, "node %s serves %s in epoch %d, which the store has granted to nobody here", d.n.name, d.id, epoch)
 	}
@@ -166,6 +167,9 @@ func (d *desk) pending(value string, t *tenure, f func(state) state) (settle fun
 	}
 	for _, t := range d.newest() { // it may be in memory, or about to come in, instead of the one that is known
 		d.tries(t)
+	}
+	if d.in != nil {
+		d.tries(d.in)
 	}
 	return func(made *tenure, sure bool) {
 		c.mu.Lock()

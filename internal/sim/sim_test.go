@@ -62,6 +62,7 @@ func TestFound(t *testing.T) {
 		1795876646464421, // TestWaitsForAnothersLoad: AdoptOrCreate took an expired session from somebody else's load
 		1795884426651112, // none: the model took a birth that others adopted before its AdoptOrCreate could return for one that was not made
 		1795885076554516, // none: the model asked for the report of a deletion where the value that expired had been reported
+		1795885708620499, // none: the model looked for a revival in the tenure that a claim which came twice had been granted, not in that in memory
 		1795877286653084, // none: the model forgot what it did not know of a session that was only created
 	} {
 		p := New(s, 500)
