@@ -67,9 +67,12 @@ func (db *DB[V]) close(ctx context.Context) error {
 	}
 	lanes := make(chan struct{})
 	go func() { db.closed.lanes.Wait(); close(lanes) }()
-	var ended error
+	var ended, soft error
 	select {
 	case <-lanes:
+		if err := db.harden(ctx); err != nil {
+			soft = fmt.Errorf("kvstore: close: what was stored is not known to be durable: %w", err)
+		}
 	case <-ctx.Done():
 		ended = ctx.Err()
 	}
@@ -108,7 +111,7 @@ func (db *DB[V]) close(ctx context.Context) error {
 	}
 	db.lease.until.Store(db.now())
 	hooks := db.notes.close(ctx)
-	return errors.Join(left, refused, stuck, lease, hooks)
+	return errors.Join(left, refused, soft, stuck, lease, hooks)
 }
 
 // errDeaf is Close's on a store that ignores the end of a call's context.

@@ -189,6 +189,7 @@ func (db *DB[V]) apply(ctx context.Context, changes []store.Change) (rs []store.
 		db.log.Warn("kvstore: flush failed, to be repeated", "sessions", len(changes), "error", err)
 		return nil, err
 	}
+	db.hard.acks.Add(1)
 	db.count.flushes.Add(1)
 	db.count.flushTime.Add(db.now() - start)
 	return rs, nil

@@ -42,6 +42,7 @@ type DB[V any] struct {
 	lifelines *lifelines // of the sessions that it evicted; an object of its own: the runtime holds it
 	expirer   expirer[V]
 	lease     lease
+	hard      hardening
 	notes     *notifier
 	count     counters
 	seq       atomic.Uint64 // of the last change handed to the store
@@ -109,6 +110,7 @@ func Open[V any](ctx context.Context, st store.Store, o Options) (*DB[V], error)
 		stopping: make(chan struct{}),
 	}
 	db.world.Bytes(db.self.Incarnation[:])
+	db.hard.store, _ = st.(store.Barrier)
 	if db.self.Node == "" {
 		db.self.Node = "node-" + db.self.Incarnation.String()[:8]
 	}

@@ -103,7 +103,7 @@ func (s *session[V]) wake(ver uint64, rejected error) (told bool) {
 	return told
 }
 
-// sync waits until the session's changes up to ver are stored.
+// sync waits until the session's changes up to ver are stored, and durable.
 func (db *DB[V]) sync(ctx context.Context, s *session[V], ver uint64) error {
 	b := newBarrier()
 	s.mu.Lock()
@@ -116,10 +116,12 @@ func (db *DB[V]) sync(ctx context.Context, s *session[V], ver uint64) error {
 		db.lane(s).urge(s)
 	}
 	b.finish(nil)
-	if !waits && b.err == nil {
-		return nil
+	if waits || b.err != nil {
+		if err := b.wait(ctx); err != nil {
+			return &unstoredError{s.id, err}
+		}
 	}
-	if err := b.wait(ctx); err != nil {
+	if err := db.harden(ctx); err != nil {
 		return &unstoredError{s.id, err}
 	}
 	return nil
@@ -158,7 +160,7 @@ func (e *unstoredError) Error() string {
 
 func (e *unstoredError) Unwrap() error { return e.err }
 
-// Flush returns when everything that was written to the DB before the call is stored. Its error is the first
+// Flush returns when everything that was written to the DB before the call is stored, as durably as the store can. Its error is the first
 // reason for which something was handed over instead: it was rejected, since the last Flush, or fenced while this one
 // waited; or it is the context's.
 func (db *DB[V]) Flush(ctx context.Context) error {
@@ -176,6 +178,9 @@ func (db *DB[V]) Flush(ctx context.Context) error {
 	b.finish(nil)
 	if err := b.wait(ctx); err != nil {
 		return fmt.Errorf("kvstore: flush: %w", err)
+	}
+	if err := db.harden(ctx); err != nil {
+		return fmt.Errorf("kvstore: flush: what is stored is not known to be durable: %w", err)
 	}
 	return nil
 }

@@ -166,6 +166,15 @@ type Claimer interface {
 	ClaimAll(ctx context.Context, rs []ClaimRequest) ([]Claim, error)
 }
 
+// Barrier is an optional power of a Store: one that acknowledges changes sooner than they are as durable as it can make them
+// has it. A DB calls it for whoever waits: in Sync, Flush and Close. Claims need none: what they grant is durable, with all that
+// was acknowledged before.
+type Barrier interface {
+	// Barrier returns when everything that was acknowledged before the call is as durable as the store can make it. What an
+	// engine that crashed before the call had forgotten by then it does not bring back, and may not notice.
+	Barrier(ctx context.Context) error
+}
+
 // Incarnation names one Open of one node: random, never used twice. A dead
 // incarnation never returns. The zero value is nobody.
 type Incarnation [16]byte
