@@ -162,3 +162,20 @@ func notNil(b []byte) []byte {
 	}
 	return b
 }
+
+// Barrier implements [store.Barrier], for a store that is Relaxed. It is one round trip, and one sync of the server's log.
+func (s *Store) Barrier(ctx context.Context) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	defer s.leave()
+	if !s.opt.Relaxed {
+		return nil
+	}
+	return again(ctx, func() error {
+		_, err := s.pool.Exec(ctx, s.sql.harden)
+		return err
+	})
+}
+
+var _ store.Barrier = (*Store)(nil)

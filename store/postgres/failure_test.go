@@ -52,9 +52,13 @@ func TestRelaxedServerKilled(t *testing.T) {
 	}
 	forgotten := 0
 	for round := range 3 {
-		taken, left := claim(fmt.Sprint("taken/", round)), claim(fmt.Sprint("left/", round))
+		taken, hard, left := claim(fmt.Sprint("taken/", round)), claim(fmt.Sprint("hard/", round)), claim(fmt.Sprint("left/", round))
 		flush(taken, 20)
 		by := claim(taken.Header.Session)
+		flush(hard, 20)
+		if err := st.Barrier(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		flush(left, 20)
 		srv.Kill()
 		if err := srv.Run(); err != nil {
@@ -68,6 +72,9 @@ func TestRelaxedServerKilled(t *testing.T) {
 		})
 		if snap.Header.Epoch != 2 || snap.Header.Owner != by.Header.Owner || len(snap.Entries) != 2 || string(snap.Entries[0].Value) != "20" || string(snap.Entries[1].Value) != "20" {
 			t.Errorf("what was claimed is now %+v", snap)
+		}
+		if snap, err := st.Load(t.Context(), hard.Header.Session); err != nil || snap.Header.Seq != 20 || len(snap.Entries) != 2 {
+			t.Errorf("what a barrier made durable is now %+v, %v", snap, err)
 		}
 		snap, err := st.Load(t.Context(), left.Header.Session)
 		if err != nil || snap.Header.Epoch != 1 || snap.Header.Owner != left.Header.Owner {

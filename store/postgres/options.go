@@ -13,8 +13,8 @@ type Options struct {
 	// Schema is the name of the schema that holds the tables. Empty: "kvstore". At most 63 bytes.
 	Schema string
 
-	// Relaxed acknowledges flushes before they are on the server's disk: a crash of the server loses the last of them, silently, those
-	// that a Sync waited for included. See "What is durable" in the package's comment. Claims are
+	// Relaxed acknowledges flushes before they are on the server's disk: a crash of the server loses the last of them, silently, unless
+	// a Sync, a Flush or a Close has waited for them. See "What is durable" in the package's comment. Claims are
 	// durable all the same.
 	Relaxed bool
 

@@ -114,7 +114,7 @@ func wrap(err error) error {
 
 // statements are the calls of the schema's functions.
 type statements struct {
-	apply, claim, load, sessions, owned, keepAlive, nodes, sweep string
+	apply, claim, load, sessions, owned, harden, keepAlive, nodes, sweep string
 }
 
 func newStatements(schema string) statements {
@@ -130,6 +130,7 @@ func newStatements(schema string) statements {
 		sessions: in(`SELECT ` + headerColumns + `, session FROM {schema}.session WHERE session > $1 AND NOT deleted ORDER BY session LIMIT $2`),
 		owned: in(`SELECT ` + headerColumns + `, session FROM {schema}.session
 			WHERE session > $1 AND NOT deleted AND incarnation = $3 ORDER BY incarnation, session LIMIT $2`),
+		harden:    in(`SELECT {schema}.harden()`),
 		keepAlive: in(`SELECT {schema}.keep_alive($1, $2, $3, $4, $5)`),
 		nodes:     in(`SELECT incarnation, name, addr, weight, ceil(extract(epoch FROM ends - clock_timestamp()) * 1000)::bigint FROM {schema}.node`),
 		sweep:     in(`SELECT {schema}.sweep($1, $2)`),

@@ -79,6 +79,10 @@ func TestByHand(t *testing.T) {
 	if _, err := st.KeepAlive(t.Context(), store.Node{Incarnation: o.Incarnation}, 1); err != nil {
 		t.Error(err)
 	}
+	relaxed := open(t, strings.Replace(srv.URL(), "postgres@", "app@", 1), &Options{Relaxed: true})
+	if err := relaxed.Barrier(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 // The schema relies on an isolation level, and says so where it has another one.

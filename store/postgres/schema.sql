@@ -241,6 +241,13 @@ BEGIN
     END IF;
 END $$;
 
+-- harden is a durable commit of something that nobody reads, so that all that was committed before it is durable.
+CREATE FUNCTION {schema}.harden() RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM {schema}.begin_write(true);
+    PERFORM pg_logical_emit_message(true, 'kvstore', '');
+END $$;
+
 -- keep_alive renews a lease, or ends it, and returns whether it ran until now. A lease that is lost with a crash of the
 -- server was a hint only, and so is not waited for.
 CREATE FUNCTION {schema}.keep_alive(id uuid, its_name bytea, its_addr bytea, its_weight integer, ttl interval) RETURNS boolean
