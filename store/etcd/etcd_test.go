@@ -1,0 +1,54 @@
+package etcd
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+	"github.com/seed-6f1f505d/kvstore/store/storetest"
+)
+
+// damager spoils what is stored.
+type damager struct{ *Store }
+
+func (d damager) Damage(session, key string, header bool) error {
+	at := d.keys.entries(session) + key
+	if header {
+		at = d.keys.head(session)
+	}
+	_, err := d.client.Put(context.Background(), at, "spoiled")
+	return err
+}
+
+func TestContract(t *testing.T) {
+	c := start(t, 1, member{NoFsync: true})
+	storetest.Run(t, func(t *testing.T) store.Store { return damager{open(t, c.url(), fresh())} })
+}
+
+// The transactions decide as store.Judge does.
+func TestAgainstMemory(t *testing.T) {
+	c := start(t, 1, member{NoFsync: true})
+	for range 4 {
+		storetest.Compare(t, open(t, c.url(), fresh()), rand.Uint64(), 700)
+	}
+}
+
+// Several nodes start at once on a server where nothing is yet.
+func TestStartsAtOnce(t *testing.T) {
+	c := start(t, 1, member{NoFsync: true})
+	o := fresh()
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			s, err := Open(t.Context(), c.url(), o)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			s.Close()
+		})
+	}
+	wg.Wait()
+}
