@@ -41,7 +41,7 @@ func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Resu
 		return nil, err
 	}
 	defer s.leave()
-	a := apply{s: s, changes: changes, results: make([]store.Result, len(changes))}
+	a := call{s: s, changes: changes, results: make([]store.Result, len(changes))}
 	var todo []int // changes, by their places
 	for i := range changes {
 		if keys, err := s.check(&changes[i]); err != nil {
@@ -111,8 +111,8 @@ func portion(changes []store.Change, places []int) (now, later []int) {
 	return now, later
 }
 
-// apply is a call of Apply.
-type apply struct {
+// call is one of Apply.
+type call struct {
 	s       *Store
 	changes []store.Change
 	results []store.Result
@@ -130,7 +130,7 @@ type item struct {
 }
 
 // round writes changes of different sessions, and returns how many of them are decided.
-func (a *apply) round(ctx context.Context, places []int) (decided int) {
+func (a *call) round(ctx context.Context, places []int) (decided int) {
 	todo := make([]*item, len(places))
 	for i, place := range places {
 		todo[i] = &item{place: place}
@@ -161,7 +161,7 @@ func (a *apply) round(ctx context.Context, places []int) (decided int) {
 }
 
 // plan decides a change, or prepares to write it. Without a sight of its session it is a guess.
-func (a *apply) plan(ctx context.Context, it *item) (done bool, err error) {
+func (a *call) plan(ctx context.Context, it *item) (done bool, err error) {
 	s, c, now := a.s, &a.changes[it.place], time.Now()
 	prev := it.sight.head
 	if !it.sight.known {
@@ -185,7 +185,7 @@ func (a *apply) plan(ctx context.Context, it *item) (done bool, err error) {
 		}
 		return true, nil
 	}
-	if it.write = s.change(c, &prev, next, wipe, now); it.write.bytes <= requestBytes {
+	if it.write = s.change(c, &prev, next, wipe, now); it.write.bytes <= s.requestBytes {
 		return false, nil
 	}
 	a.results[it.place], err = s.large(ctx, c)
@@ -198,7 +198,7 @@ func matters(c *store.Change, h *head, is store.Outcome, now time.Time) bool {
 	return ifAlive != is
 }
 
-func (a *apply) undecided(it *item, err error) {
+func (a *call) undecided(it *item, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.err = err
@@ -241,7 +241,7 @@ func (g *group) takes(it *item, together int) bool {
 }
 
 // send makes the requests, and returns the items of which it was not the moment.
-func (a *apply) send(ctx context.Context, rs [][]group) (again []*item) {
+func (a *call) send(ctx context.Context, rs [][]group) (again []*item) {
 	one := func(r []group) {
 		repeat, err := a.request(ctx, r)
 		a.mu.Lock()
@@ -273,7 +273,7 @@ func (a *apply) send(ctx context.Context, rs [][]group) (again []*item) {
 }
 
 // request makes one transaction. The items of a group whose conditions did not hold know then why.
-func (a *apply) request(ctx context.Context, groups []group) (again []*item, err error) {
+func (a *call) request(ctx context.Context, groups []group) (again []*item, err error) {
 	ops := make([]clientv3.Op, len(groups))
 	for i := range groups {
 		g := &groups[i]

@@ -24,6 +24,8 @@ type Store struct {
 	keys   keyspace
 	modes  modes
 
+	requestBytes, partBytes int // the constants of these names; less in tests
+
 	mu     sync.Mutex
 	closed bool
 	calls  sync.WaitGroup // under mu while it is 0
@@ -107,7 +109,7 @@ func New(ctx context.Context, client *clientv3.Client, o *Options) (*Store, erro
 	if client == nil {
 		return nil, errors.New("store/etcd: the client is nil")
 	}
-	s := &Store{client: client, opt: opt, keys: keyspace(opt.Prefix)}
+	s := &Store{client: client, opt: opt, keys: keyspace(opt.Prefix), requestBytes: requestBytes, partBytes: partBytes}
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}

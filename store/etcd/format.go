@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -48,10 +49,17 @@ func (s *Store) prepare(ctx context.Context) error {
 		r.Kvs = t.Responses[0].GetResponseRange().Kvs
 	}
 	if len(r.Kvs) == 0 || string(r.Kvs[0].Value) != format {
-		return fmt.Errorf("store/etcd: open: what is kept under %q has another format than %q, which is all that this program knows: %.80q", s.opt.Prefix, format, r.Kvs)
+		var is []byte
+		if len(r.Kvs) > 0 {
+			is = r.Kvs[0].Value
+		}
+		return fmt.Errorf("store/etcd: open: what is kept under %q has the format %.80q, and this program knows %q only", s.opt.Prefix, is, format)
 	}
 	return nil
 }
+
+// askFor is how long a server may take to tell its version.
+const askFor = 3 * time.Second
 
 // version asks the servers in turn until one tells its version.
 func (s *Store) version(ctx context.Context) error {
@@ -61,7 +69,9 @@ func (s *Store) version(ctx context.Context) error {
 	}
 	var last error
 	for _, ep := range eps {
-		r, err := s.client.Status(ctx, ep)
+		one, cancel := context.WithTimeout(ctx, askFor)
+		r, err := s.client.Status(one, ep)
+		cancel()
 		if err != nil {
 			if last = err; ctx.Err() != nil {
 				break

@@ -63,7 +63,7 @@ func (s *Store) stage(ctx context.Context, c *store.Change) (*stage, error) {
 	each := len(s.keys.entries(c.Session)) + opBytes
 	add := func(n int) error {
 		n += each
-		if size > 0 && size+n > partBytes {
+		if size > 0 && size+n > s.partBytes {
 			if err := put(); err != nil {
 				return err
 			}
