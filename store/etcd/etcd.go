@@ -51,6 +51,7 @@ func Open(ctx context.Context, url string, o *Options) (*Store, error) {
 	cfg.DialKeepAliveTime, cfg.DialKeepAliveTimeout, cfg.PermitWithoutStream = 10*time.Second, 2*time.Second, true
 	cfg.DialTimeout = 5 * time.Second // of logging in, after which it is tried again
 	cfg.Logger = zap.NewNop()         // a library does not print
+	cfg.DialOptions = new(silent).options()
 	if t, ok := ctx.Deadline(); ok {
 		cfg.DialTimeout = min(cfg.DialTimeout, max(time.Until(t), time.Millisecond))
 	}
