@@ -2,8 +2,10 @@ package etcd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 	"sync"
@@ -46,11 +48,14 @@ func Open(ctx context.Context, url string, o *Options) (*Store, error) {
 	if opt.TLS != nil && cfg.TLS != nil {
 		cfg.TLS = opt.TLS.Clone()
 	}
-	// A server that stands still, or a connection that hangs, is left for another one after these. Servers take pings
-	// that come more often than each five seconds for an attack.
-	cfg.DialKeepAliveTime, cfg.DialKeepAliveTimeout, cfg.PermitWithoutStream = 10*time.Second, 2*time.Second, true
-	cfg.DialTimeout = 5 * time.Second // of logging in, after which it is tried again
-	cfg.Logger = zap.NewNop()         // a library does not print
+	if err := reach(ctx, &cfg); err != nil {
+		return nil, err
+	}
+	// The last means against connections that hang; the first is silent. The client pings no more often than each ten seconds, and
+	// servers take pings for an attack where there is no call.
+	cfg.DialKeepAliveTime, cfg.DialKeepAliveTimeout = 10*time.Second, 2*time.Second
+	cfg.DialTimeout = 10 * time.Second // of logging in
+	cfg.Logger = zap.NewNop()          // a library does not print
 	cfg.DialOptions = new(silent).options()
 	if t, ok := ctx.Deadline(); ok {
 		cfg.DialTimeout = min(cfg.DialTimeout, max(time.Until(t), time.Millisecond))
@@ -96,6 +101,31 @@ func parse(raw string) (cfg clientv3.Config, err error) {
 		cfg.Endpoints = append(cfg.Endpoints, to+host)
 	}
 	return cfg, nil
+}
+
+// reach makes sure that there is a server at one of the endpoints at least. The client would go on trying, and not tell why in vain.
+func reach(ctx context.Context, cfg *clientv3.Config) error {
+	var last error
+	for _, ep := range cfg.Endpoints {
+		one, cancel := context.WithTimeout(ctx, askFor)
+		_, host, _ := strings.Cut(ep, "://")
+		var c net.Conn
+		var err error
+		if cfg.TLS != nil {
+			c, err = (&tls.Dialer{Config: cfg.TLS}).DialContext(one, "tcp", host)
+		} else {
+			c, err = new(net.Dialer).DialContext(one, "tcp", host)
+		}
+		cancel()
+		if err == nil {
+			return c.Close()
+		}
+		last = fmt.Errorf("%s: %w", host, err)
+	}
+	if cfg.TLS != nil {
+		return fmt.Errorf("store/etcd: open: no server answers with TLS, as the URL asks for: %w", last)
+	}
+	return fmt.Errorf("store/etcd: open: no server answers: %w", last)
 }
 
 // New returns a store on a client, which stays its caller's: close it after the store. ctx bounds New.

@@ -30,8 +30,8 @@ func TestContract(t *testing.T) {
 // The transactions decide as store.Judge does.
 func TestAgainstMemory(t *testing.T) {
 	c := start(t, 1, member{NoFsync: true})
-	for range 4 {
-		storetest.Compare(t, open(t, c.url(), fresh()), rand.Uint64(), 700)
+	for range 2 {
+		storetest.Compare(t, open(t, c.url(), fresh()), rand.Uint64(), 400)
 	}
 }
 

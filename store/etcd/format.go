@@ -87,5 +87,5 @@ func (s *Store) version(ctx context.Context) error {
 	if errors.Is(rpctypes.Error(last), rpctypes.ErrPermissionDenied) {
 		return nil // it does not tell everyone
 	}
-	return fmt.Errorf("store/etcd: open: no server answers: %w", called(ctx, last))
+	return fmt.Errorf("store/etcd: open: no server answers as etcd does (one that wants TLS is asked with etcds://): %w", called(ctx, last))
 }

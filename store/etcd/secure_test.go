@@ -65,7 +65,7 @@ func TestTLSAndPassword(t *testing.T) {
 		{at("", "etcds"), trusted, "put them into the URL"},
 		{at("app:secret@", "etcds"), trusting(t, outage.Certify(t)), "certificate"},
 		{at("", "etcds"), nil, "certificate"},
-		{at("", "etcd"), nil, "no server answers"},
+		{at("", "etcd"), nil, "etcds://"},
 	} {
 		refused(t, w.url, &Options{TLS: w.tls, Prefix: "calls/"}, w.says)
 	}

@@ -65,6 +65,7 @@ func serve(conf string) error {
 	c.TickMs, c.ElectionMs = 20, 300 // leases have a minimum of one and a half elections, in whole seconds
 	c.QuotaBackendBytes, c.UnsafeNoFsync = m.Quota, m.NoFsync
 	c.LogLevel = "error"
+	c.BcryptCost = 4 // the least
 	e, err := embed.StartEtcd(c)
 	if err != nil {
 		return err

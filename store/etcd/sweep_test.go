@@ -82,13 +82,13 @@ func (f *flood) write(t *testing.T) error {
 
 // With Options.Compact many times the server's quota is written.
 func TestCompacts(t *testing.T) {
-	const quota = 16 << 20
+	const quota = 8 << 20
 	c := start(t, 1, member{NoFsync: true, Quota: quota})
 	o := fresh()
 	o.Compact = time.Millisecond
 	st := open(t, c.url(), o)
 	f := newFlood(t, st)
-	for written := 0; written < 4*quota; written += floodBytes {
+	for written := 0; written < 3*quota; written += floodBytes {
 		if err := f.write(t); err != nil {
 			t.Fatalf("after %d bytes: %v", written, err)
 		}
