@@ -28,14 +28,14 @@ const (
 	requestBytes = 1<<20 + 384<<10
 
 	// callBytes is the size up to which changes go in one request: more of them are written by several at the same time.
-	callBytes = 512 << 10
+	callBytes = 128 << 10
 
-	callsAtOnce = 4 // requests of one Apply
-	groupItems  = 8 // sessions that share their conditions: if one does not hold, all of them are looked at
+	callsAtOnce = 4  // requests of one Apply
+	groupItems  = 24 // sessions that share their conditions: if one does not hold, each of them is tried alone
 )
 
 // Apply implements [store.Store]. It is one round trip, but for changes of one session, which follow each other, for those to sessions that
-// are not as expected, and for those of more than about 1.4 MiB. What is more than 512 KiB together is in several requests.
+// are not as expected, and for those of more than about 1.4 MiB. What is more than 128 KiB together is in several requests at the same time.
 func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Result, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
@@ -147,8 +147,8 @@ func (a *call) round(ctx context.Context, places []int) (decided int) {
 			}
 		}
 		together := groupItems
-		if try > 1 {
-			together = 1 // so that nobody waits for what befalls another's session
+		if try > 0 {
+			together = 1 // who was in a group with one that failed is tried alone, and looked at
 		}
 		todo = a.send(ctx, requests(ready, together))
 	}
@@ -278,8 +278,8 @@ func (a *call) request(ctx context.Context, groups []group) (again []*item, err 
 	for i := range groups {
 		g := &groups[i]
 		var looks []clientv3.Op
-		for _, it := range g.items {
-			looks = append(looks, a.s.looks(&it.sight, a.changes[it.place].Session)...)
+		if len(g.items) == 1 { // else it is not known who is to blame: see below
+			looks = a.s.looks(&g.items[0].sight, a.changes[g.items[0].place].Session)
 		}
 		then, _ := fold(g.then, groupOps)
 		ops[i] = clientv3.OpTxn(g.ifs, then, looks)
@@ -296,6 +296,10 @@ func (a *call) request(ctx context.Context, groups []group) (again []*item, err 
 			if t.Succeeded {
 				a.results[it.place] = store.Result{Outcome: store.Applied}
 				a.s.modes.set(id, it.write.next.mode)
+				continue
+			}
+			if len(groups[i].items) > 1 {
+				again = append(again, it)
 				continue
 			}
 			was := it.sight

@@ -9,8 +9,9 @@ import (
 	"github.com/seed-6f1f505d/kvstore/store"
 )
 
-// Claim implements [store.Store]. To make a session is one round trip. To take one is two, as a transaction cannot count: a read of the head,
-// and the transaction that raises its epoch, if the head is as it was and its owner has no lease, and reads the entries.
+// Claim implements [store.Store]. To make a session is one round trip, and so is to take one that the last page of a walk over its owner's sessions
+// had. To take another one is two, as a transaction cannot count: a read of the head, and the transaction that raises its epoch, if the
+// head is as it was and its owner has no lease, and reads the entries.
 func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {
 	if err := s.enter(ctx); err != nil {
 		return store.Claim{}, err
@@ -20,8 +21,12 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, e
 		return store.Claim{}, err
 	}
 	// With Create it is likely that there is none.
-	g := sight{known: true, head: head{Header: store.Header{Session: r.Session}}}
-	if !r.Create {
+	g, met := s.walked.take(r.Session)
+	switch {
+	case met:
+	case r.Create:
+		g = sight{known: true, head: head{Header: store.Header{Session: r.Session}}}
+	default:
 		var err error
 		if g, err = s.look(ctx, r.Session); err != nil {
 			return store.Claim{}, err
@@ -85,7 +90,10 @@ func (s *Store) claim(ctx context.Context, r *store.ClaimRequest, g *sight) (c s
 	}
 	var answers []*pb.ResponseOp
 	unfold(t.Responses, levels, func(o *pb.ResponseOp) { answers = append(answers, o) })
-	entries, damaged := s.read(&w.next, want, answers[writes:], at)
+	entries, damaged, err := s.read(&w.next, want, answers[writes:], at)
+	if err != nil {
+		return store.Claim{}, now, err
+	}
 	c.Entries = entries
 	for _, d := range damaged {
 		c.Unread = append(c.Unread, d.key)

@@ -25,6 +25,7 @@ type Store struct {
 	opt    Options
 	keys   keyspace
 	modes  modes
+	walked walked
 
 	requestBytes, partBytes int // the constants of these names; less in tests
 

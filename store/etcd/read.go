@@ -40,7 +40,9 @@ func (s *Store) Load(ctx context.Context, session string, keys ...string) (store
 			continue
 		}
 		var damaged []damage
-		snap.Entries, damaged = s.read(&g.head, want, r.Responses[1:], time.Now())
+		if snap.Entries, damaged, err = s.read(&g.head, want, r.Responses[1:], time.Now()); err != nil {
+			return snap, err
+		}
 		errs := make([]error, len(damaged))
 		for i := range damaged {
 			errs[i] = damaged[i].err
@@ -87,9 +89,10 @@ type damage struct {
 }
 
 // read makes entries of the answers to reads, in the order of their keys.
-func (s *Store) read(h *head, w wanted, rs []*pb.ResponseOp, now time.Time) (es []store.Entry, damaged []damage) {
+// If a part of a large change is damaged, nobody can tell what is in it: that is err.
+func (s *Store) read(h *head, w wanted, rs []*pb.ResponseOp, now time.Time) (es []store.Entry, damaged []damage, err error) {
 	if w.none() {
-		return nil, nil
+		return nil, nil, nil
 	}
 	found := map[string]store.Entry{}
 	prefix := s.keys.entries(h.Session)
@@ -105,8 +108,7 @@ func (s *Store) read(h *head, w wanted, rs []*pb.ResponseOp, now time.Time) (es 
 			if h.pending != "" && r == rs[len(rs)-1] {
 				puts, deletes, err := decodePart(h.Session, kv.Value)
 				if err != nil {
-					spoil("", err) // which keys are in it nobody can tell
-					continue
+					return nil, nil, err
 				}
 				for _, e := range puts {
 					e.Value = append([]byte{}, e.Value...)
@@ -148,7 +150,7 @@ func (s *Store) read(h *head, w wanted, rs []*pb.ResponseOp, now time.Time) (es 
 			es = append(es, e)
 		}
 	}
-	return es, damaged
+	return es, damaged, nil
 }
 
 // How many heads one transaction of a walk reads.
@@ -234,6 +236,7 @@ func (s *Store) ownedPage(ctx context.Context, q store.Query, from string) (page
 	if err != nil {
 		return nil, "", false, err
 	}
+	met := map[string]sight{}
 	unfold(r.Responses, levels, func(o *pb.ResponseOp) {
 		for _, kv := range o.GetResponseRange().Kvs {
 			h, err := decodeHead(after(s.keys.heads(), kv.Key), kv.Value)
@@ -242,8 +245,11 @@ func (s *Store) ownedPage(ctx context.Context, q store.Query, from string) (page
 				page = append(page, found{err: err})
 			case !h.Deleted && h.Owner.Incarnation == q.Owner:
 				page = append(page, found{header: h.Header})
+				h.Aliases = slices.Clone(h.Aliases) // the caller gets the others
+				met[h.Session] = sight{known: true, head: h, rev: kv.ModRevision}
 			}
 		}
 	})
+	s.walked.set(met)
 	return page, to, index.More, nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -66,11 +68,16 @@ func serve(conf string) error {
 	c.QuotaBackendBytes, c.UnsafeNoFsync = m.Quota, m.NoFsync
 	c.LogLevel = "error"
 	c.BcryptCost = 4 // the least
-	e, err := embed.StartEtcd(c)
-	if err != nil {
-		return err
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		e, err := embed.StartEtcd(c)
+		if err == nil {
+			return <-e.Err()
+		}
+		// Of a server that was killed somebody may have taken the port, for a moment.
+		if !strings.Contains(err.Error(), "address already in use") || time.Now().After(end) {
+			return err
+		}
 	}
-	return <-e.Err()
 }
 
 // cluster is servers that are one.
@@ -84,10 +91,11 @@ func start(t testing.TB, size int, conf member) *cluster {
 	t.Helper()
 	c := &cluster{procs: make([]*proc.Process, size)}
 	var peers []string
+	ps := ports(t, 2*size)
 	for i := range size {
 		m := conf
 		m.Name, m.Dir = fmt.Sprint("m", i), filepath.Join(t.TempDir(), "etcd")
-		m.Client, m.Peer = port(t), port(t)
+		m.Client, m.Peer = ps[2*i], ps[2*i+1]
 		peers = append(peers, fmt.Sprintf("%s=http://127.0.0.1:%d", m.Name, m.Peer))
 		c.members = append(c.members, m)
 	}
@@ -121,12 +129,22 @@ func (c *cluster) logs() string {
 	return b.String()
 }
 
-func port(t testing.TB) int {
-	p, err := proc.FreePort()
-	if err != nil {
-		t.Fatal(err)
+// ports returns ports of the loopback that nobody has, from below those that the system gives to whoever connects: they are still free
+// when a server is started again.
+func ports(t testing.TB, n int) (ps []int) {
+	for try := 0; len(ps) < n; try++ {
+		if try > 1000 {
+			t.Fatal("there are no free ports")
+		}
+		p := 20_000 + rand.IntN(12_000)
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", p))
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		ps = append(ps, p)
 	}
-	return p
+	return ps
 }
 
 // run starts a member that is not running.

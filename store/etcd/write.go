@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/seed-6f1f505d/kvstore/store"
@@ -145,7 +146,15 @@ func (s *Store) guess(c *store.Change) (prev head, ifs []clientv3.Cmp) {
 	prev = head{Header: store.Header{Session: c.Session, Owner: c.Owner, Epoch: c.Epoch, Seq: c.Seq - 1}, mode: m}
 	t := tenure(c.Epoch, c.Owner.Incarnation, m)
 	return prev, []clientv3.Cmp{
-		clientv3.Compare(clientv3.Value(key), ">", t),
-		clientv3.Compare(clientv3.Value(key), "<", t+figures(c.Seq)),
+		compareValue(key, pb.Compare_GREATER, t),
+		compareValue(key, pb.Compare_LESS, t+figures(c.Seq)),
 	}
+}
+
+// compareValue is clientv3.Compare for a key's value, without three copies of it: a flush has two for each session.
+func compareValue(key string, is pb.Compare_CompareResult, value string) (c clientv3.Cmp) {
+	c.WithKeyBytes([]byte(key))
+	p := c.GetCompare()
+	p.Target, p.Result, p.TargetUnion = pb.Compare_VALUE, is, &pb.Compare_Value{Value: []byte(value)}
+	return c
 }

@@ -1,0 +1,102 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// counter counts the round trips of a client.
+type counter struct {
+	clientv3.KV
+	n atomic.Int64
+}
+
+func (c *counter) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	c.n.Add(1)
+	return c.KV.Get(ctx, key, opts...)
+}
+
+func (c *counter) Txn(ctx context.Context) clientv3.Txn {
+	c.n.Add(1)
+	return c.KV.Txn(ctx)
+}
+
+// A call takes the round trips that its comment says.
+func TestRoundTrips(t *testing.T) {
+	c := start(t, 1, member{NoFsync: true})
+	st := open(t, c.url(), fresh())
+	count := &counter{KV: st.client.KV}
+	st.client.KV = count
+	takes := func(what string, want int, do func()) {
+		t.Helper()
+		count.n.Store(0)
+		if do(); count.n.Load() != int64(want) {
+			t.Errorf("%s takes %d round trips, want %d", what, count.n.Load(), want)
+		}
+	}
+	a, b := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}, store.Owner{Node: "b", Incarnation: store.NewIncarnation()}
+	const many = 1500
+	changes := func(seq uint64, key string) []store.Change {
+		cs := make([]store.Change, many)
+		for i := range cs {
+			cs[i] = store.Change{Session: fmt.Sprint(i), Owner: a, Epoch: 1, Seq: seq, Create: seq == 1, Puts: []store.Entry{{Key: key, Value: []byte("v")}}}
+		}
+		return cs
+	}
+	one := func(c store.Change) func() { return func() { apply(t, st, c, store.Applied) } }
+	all := func(cs []store.Change) func() {
+		return func() {
+			rs, err := st.Apply(t.Context(), cs)
+			if err != nil || slices.ContainsFunc(rs, func(r store.Result) bool { return r.Outcome != store.Applied }) {
+				t.Errorf("Apply: %v", err)
+			}
+		}
+	}
+	claim := func(r store.ClaimRequest, want store.ClaimOutcome) func() {
+		return func() {
+			if c, err := st.Claim(t.Context(), r); err != nil || c.Outcome != want {
+				t.Errorf("Claim(%+v) gives %+v, %v; want %v", r, c, err, want)
+			}
+		}
+	}
+	main, keyed := []store.Entry{{Value: []byte("v")}}, []store.Entry{{Key: "k", Value: []byte("v")}, {Value: []byte("v")}}
+	takes("a creation", 1, one(store.Change{Session: "s", Owner: a, Epoch: 1, Seq: 1, Create: true, Puts: main}))
+	takes("a flush", 1, one(store.Change{Session: "s", Owner: a, Epoch: 1, Seq: 2, Puts: main}))
+	takes("the first flush of another entry", 2, one(store.Change{Session: "s", Owner: a, Epoch: 1, Seq: 3, Puts: keyed}))
+	takes("the next one", 1, one(store.Change{Session: "s", Owner: a, Epoch: 1, Seq: 4, Puts: keyed}))
+	takes("one of the main entry", 1, one(store.Change{Session: "s", Owner: a, Epoch: 1, Seq: 5, Puts: main}))
+	takes("one of nothing but the header", 1, one(store.Change{Session: "s", Owner: a, Epoch: 1, Seq: 6}))
+	takes("a claim that creates", 1, claim(store.ClaimRequest{Session: "t", Owner: a, Create: true, All: true}, store.Granted))
+	takes("a flush after it", 1, one(store.Change{Session: "t", Owner: a, Epoch: 1, Seq: 1, Puts: main}))
+	takes("a claim of an orphan", 2, claim(store.ClaimRequest{Session: "s", Owner: b, All: true}, store.Granted))
+	takes("a flush after it", 1, one(store.Change{Session: "s", Owner: b, Epoch: 2, Seq: 1, Puts: keyed}))
+	takes("a deletion", 1, one(store.Change{Session: "s", Owner: b, Epoch: 2, Seq: 2, Delete: true}))
+	takes("many creations", 3, all(changes(1, "")))
+	takes("many flushes", 2, all(changes(2, "")))
+
+	// Orphans that were listed are claimed at once.
+	if _, err := st.KeepAlive(t.Context(), store.Node{Incarnation: b.Incarnation}, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	takes("a walk over an owner's sessions", 2+many+1, func() {
+		for h, err := range st.Sessions(t.Context(), store.Query{Owner: a.Incarnation}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			claim(store.ClaimRequest{Session: h.Session, Owner: b, All: true}, store.Granted)()
+			n++
+		}
+	})
+	if n != many+1 {
+		t.Errorf("the walk has %d sessions, want %d", n, many+1)
+	}
+}
