@@ -48,7 +48,7 @@ func (s *Store) claim(ctx context.Context, r *store.ClaimRequest, g *sight) (c s
 	c = store.Claim{Outcome: outcome, Created: wipe, Header: next}
 	ifAlive, _, wiped := r.Judge(g.Header, true, at)
 	matters := ifAlive != outcome || wiped != wipe
-	if outcome != store.Granted && (g.looked || !matters) {
+	if outcome != store.Granted && !g.old && (g.looked || !matters) {
 		c.Header = g.Header
 		if outcome == store.Held {
 			c.Holder = g.node

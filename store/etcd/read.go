@@ -246,7 +246,7 @@ func (s *Store) ownedPage(ctx context.Context, q store.Query, from string) (page
 			case !h.Deleted && h.Owner.Incarnation == q.Owner:
 				page = append(page, found{header: h.Header})
 				h.Aliases = slices.Clone(h.Aliases) // the caller gets the others
-				met[h.Session] = sight{known: true, head: h, rev: kv.ModRevision}
+				met[h.Session] = sight{known: true, old: true, head: h, rev: kv.ModRevision}
 			}
 		}
 	})

@@ -61,6 +61,7 @@ func unfold(rs []*pb.ResponseOp, levels int, see func(*pb.ResponseOp)) {
 type sight struct {
 	head
 	known bool  // else nothing was seen: it is a guess
+	old   bool  // an earlier call saw it
 	rev   int64 // of the head's last change; 0 if there is none
 
 	// The node that owns it, if it was looked at: that of owner, alive if its revision is not 0.
