@@ -25,8 +25,8 @@ func (r recorder) Errorf(format string, args ...any) {
 	}
 }
 
-// unfenced is a client's way to the server on which the conditions of flushes are lost: those of the transactions in a
-// transaction, but for creations.
+// unfenced is a client's way to the server on which the conditions of flushes are lost, if they are as expected. Claims and creations
+// keep theirs.
 type unfenced struct {
 	clientv3.KV
 	checks bool // they are checked, in a step of its own
@@ -67,7 +67,7 @@ func (t *brokenTxn) Commit() (*clientv3.TxnResponse, error) {
 	then := make([]clientv3.Op, len(t.then))
 	for i, op := range t.then {
 		ifs, do, looks := op.Txn()
-		if then[i] = op; op.IsTxn() && len(ifs) > 0 && ifs[0].GetCompare().Target != pb.Compare_CREATE && (held[i] || !t.u.checks) {
+		if then[i] = op; op.IsTxn() && len(ifs) > 0 && ifs[0].GetCompare().Target == pb.Compare_VALUE && (held[i] || !t.u.checks) {
 			then[i] = clientv3.OpTxn(nil, do, looks)
 		}
 	}

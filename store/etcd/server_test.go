@@ -34,8 +34,12 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	atExit()
+	os.Exit(code)
 }
+
+var atExit = func() {}
 
 // member is what a server is told.
 type member struct {
@@ -154,7 +158,7 @@ func (c *cluster) run(t testing.TB, i int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	exe, err := os.Executable()
+	exe, err := server()
 	if err != nil {
 		t.Fatal(err)
 	}

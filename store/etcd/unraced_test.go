@@ -1,0 +1,7 @@
+//go:build !race
+
+package etcd
+
+import "os"
+
+var server = os.Executable
