@@ -1,0 +1,38 @@
+package redis
+
+import (
+	"fmt"
+	"hash/crc32"
+)
+
+// bucket is a part of the keyspace. The name of each of its keys has the same part in braces, so that they are in one slot of a Cluster, and a
+// script can change several of them in one step.
+type bucket struct {
+	live    string // a sorted set: the IDs of all sessions, in their order
+	owned   string // a sorted set: the same, each with its owner's incarnation before it, also of those released
+	nodes   string // a hash: by incarnation, the lease, and what is known of the node
+	confirm string // a string that is written so that replicas have something to confirm
+	session string // a session's key begins so; its ID follows
+}
+
+func newBuckets(prefix string, n int) []bucket {
+	bs := make([]bucket, n)
+	for i := range bs {
+		tag := fmt.Sprintf("{%s:%d}:", prefix, i)
+		bs[i] = bucket{live: tag + "live", owned: tag + "owned", nodes: tag + "nodes", confirm: tag + "confirm", session: tag + "s:"}
+	}
+	return bs
+}
+
+// bucketOf returns the place of the bucket that a session is in. It is part of the format.
+func (s *Store) bucketOf(session string) int {
+	if len(s.buckets) == 1 {
+		return 0
+	}
+	return int(crc32.ChecksumIEEE([]byte(session)) % uint32(len(s.buckets)))
+}
+
+// A session's key is a hash. Its header is a field, and so is each entry: its key with a slash before it.
+const headerField = "header"
+
+func fieldOf(key string) string { return "/" + key }

@@ -1,0 +1,89 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/seed-6f1f505d/kvstore/internal/redisserver"
+	"github.com/seed-6f1f505d/kvstore/store"
+	"github.com/seed-6f1f505d/kvstore/store/storetest"
+)
+
+var prefixes atomic.Int64
+
+// fresh returns options with a keyspace of their own.
+func fresh() *Options { return &Options{Prefix: fmt.Sprint("test *\"", prefixes.Add(1))} }
+
+func open(t testing.TB, url string, o *Options) *Store {
+	t.Helper()
+	s, err := Open(context.Background(), url, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// damager is a Store that the suite can damage.
+type damager struct{ *Store }
+
+func (d damager) Damage(session, key string, header bool) error {
+	field := fieldOf(key)
+	if header {
+		field = headerField
+	}
+	return d.client.HSet(context.Background(), d.buckets[d.bucketOf(session)].session+session, field, "").Err()
+}
+
+func TestContract(t *testing.T) {
+	srv := redisserver.Start(t)
+	for _, buckets := range []int{1, 3} {
+		t.Run(fmt.Sprint("buckets=", buckets), func(t *testing.T) {
+			storetest.Run(t, func(t *testing.T) store.Store {
+				o := fresh()
+				o.Buckets = buckets
+				return damager{open(t, srv.URL(), o)}
+			})
+		})
+	}
+}
+
+func TestContractOnCluster(t *testing.T) {
+	c := redisserver.StartCluster(t)
+	storetest.Run(t, func(t *testing.T) store.Store { return damager{open(t, c.URL(), fresh())} })
+}
+
+// Several nodes start at once on a server where nothing is yet.
+func TestStartsAtOnce(t *testing.T) {
+	srv := redisserver.Start(t)
+	p := fresh().Prefix
+	var wg sync.WaitGroup
+	for i := range 10 {
+		wg.Go(func() {
+			s, err := Open(t.Context(), srv.URL(), &Options{Prefix: p, Buckets: i + 1})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer s.Close()
+			if other := open(t, srv.URL(), &Options{Prefix: p}); len(other.buckets) != len(s.buckets) {
+				t.Errorf("one node has %d buckets, another one %d", len(s.buckets), len(other.buckets))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// The scripts decide as store.Judge does.
+func TestAgainstMemory(t *testing.T) {
+	srv := redisserver.Start(t)
+	for range 3 {
+		o := fresh()
+		o.Buckets = rand.IntN(5)
+		storetest.Compare(t, open(t, srv.URL(), o), rand.Uint64(), 1000)
+	}
+}

@@ -1,0 +1,92 @@
+-- apply writes changes of sessions of one bucket, each of them if its tenure holds, and answers for those that it did not write: the
+-- place, the outcome (0 failed, 2 already there, 3 fenced), and the header on record or what failed.
+--
+-- KEYS: the sets of live sessions and of owners' sessions, the nodes, and then the session of each change.
+-- ARGV: how long a tombstone is kept (ms), the length of what stands before the ID in a session's key, and for each change
+--   "c" if it creates, "w" if it wipes, both or neither; its birth in 19 digits or nothing;
+--   how many arguments of HSET follow, and how many fields to delete after them;
+--   fields and values to set, of which the header is the last; and the fields to delete.
+local live, owned, nodes = KEYS[1], KEYS[2], KEYS[3]
+local retention, before = ARGV[1], ARGV[2] + 1
+local chunk = 4000 -- arguments that unpack takes at once; it could take 8000
+
+local function gone(h)
+	return sub(h, 55, 55) == 'D' or past(h) and (sub(h, 55, 55) == 'R' or not lease(nodes, sub(h, 20, 35)))
+end
+
+-- Nothing is rolled back if a command fails. So the header is written last of what belongs to it: without it the change is not there, and
+-- is repeated whole. Indexes may have more than there is, never less: who walks them looks at the header.
+local function write(key, h, first, last, dels, wipe)
+	local header = ARGV[last]
+	local lived, lives = h and sub(h, 55, 55) ~= 'D', sub(header, 55, 55) ~= 'D'
+	local was, is, id = h and sub(h, 20, 35), sub(header, 20, 35), sub(key, before)
+	if lives and (not lived or was ~= is) then
+		call('ZADD', live, 0, id)
+		call('ZADD', owned, 0, is .. id)
+	end
+	if h and (wipe or not lived) then
+		call('DEL', key) -- what is there, or the time that the tombstone had left
+	elseif h and last - first == 1 then
+		call('PERSIST', key) -- does nothing; but a server without memory refuses only the first write of a script, and this needs none
+	end
+	for i = last + 1, last + dels, chunk do
+		call('HDEL', key, unpack(ARGV, i, math.min(i + chunk - 1, last + dels)))
+	end
+	for i = first, last, chunk do
+		call('HSET', key, unpack(ARGV, i, math.min(i + chunk - 1, last)))
+	end
+	if not lives then
+		call('PEXPIRE', key, retention)
+	end
+	if lived and not lives then
+		call('ZREM', live, id)
+	end
+	if lived and (not lives or was ~= is) then
+		call('ZREM', owned, was .. id)
+	end
+end
+
+local out, n, failed, a = {}, 0, nil, 3
+local function tell(place, outcome, what)
+	out[n + 1], out[n + 2], out[n + 3] = place, outcome, what
+	n = n + 3
+end
+
+for k = 4, #KEYS do
+	local key, flags, first, dels = KEYS[k], ARGV[a], a + 4, tonumber(ARGV[a + 3])
+	local last = first + ARGV[a + 2] - 1
+	local header = ARGV[last]
+	local h = redis.pcall('HGET', key, 'header')
+	local verdict, wipe = 3, string.find(flags, 'w', 1, true)
+	if type(h) == 'table' then
+		verdict, h = 0, h.err
+	elseif failed and failed[key] then
+		verdict, h = 0, 'an earlier change of this session failed'
+	elseif h and #h < least then
+		verdict, h = 3, h
+	elseif h and sub(h, 1, 35) == sub(header, 1, 35) then
+		local seq = sub(h, 36, 54)
+		if sub(header, 36, 54) <= seq then
+			verdict = 2
+		elseif seq >= ARGV[a + 1] and (sub(h, 55, 55) ~= 'D' or sub(header, 55, 55) == 'D' or string.find(flags, 'c', 1, true)) then
+			verdict = 1
+		end
+	elseif string.find(flags, 'c', 1, true) and (not h or sub(header, 1, 19) > sub(h, 1, 19) and gone(h)) then
+		verdict, wipe = 1, true
+	end
+	if verdict == 1 then
+		local ok, err = pcall(write, key, h, first, last, dels, wipe)
+		if not ok then
+			verdict, h = 0, type(err) == 'table' and err.err or err
+		end
+	end
+	if verdict == 0 then
+		failed = failed or {}
+		failed[key] = true
+	end
+	if verdict ~= 1 then
+		tell(k - 3, verdict, h)
+	end
+	a = last + dels + 1
+end
+return out
