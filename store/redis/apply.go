@@ -21,6 +21,9 @@ const (
 	callBytes   = 1 << 20
 )
 
+// plainSets is how many arguments of HSET the script writes with one command. It is a bound of its unpack.
+const plainSets = 4000
+
 // Apply implements [store.Store]. It is one script for each bucket and about each 256 changes or MiB, all in one round trip, but for changes of one
 // session that would be divided between two scripts: then the second waits for the first.
 func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Result, error) {
@@ -171,13 +174,15 @@ func (s *Store) applyCall(p *portion, changes []store.Change) *call {
 	buf := make([]byte, 0, p.bytes+p.bytes/8) // if it is too small, what is in the former one stays there
 	for _, i := range p.places {
 		c := &changes[i]
-		args = append(args, flagsOf(c.Create, "c", c.Wipe || c.Delete, "w"))
-		if c.Birth == 0 {
-			args = append(args, "")
+		if sets := 2*len(c.Puts) + 2; c.Create || c.Wipe || c.Delete || len(c.Puts) == 0 || len(c.Deletes) > 0 || sets > plainSets {
+			birth := ""
+			if c.Birth != 0 {
+				birth = string(appendNumber(nil, int64(c.Birth), 19))
+			}
+			args = append(args, "x"+flagsOf(c.Create, "c", c.Wipe || c.Delete, "w"), birth, sets, len(c.Deletes))
 		} else {
-			args = append(args, string(appendNumber(nil, int64(c.Birth), 19)))
+			args = append(args, sets)
 		}
-		args = append(args, 2*len(c.Puts)+2, len(c.Deletes))
 		for j := range c.Puts {
 			from := len(buf)
 			buf = append(append(buf, '/'), c.Puts[j].Key...)

@@ -18,10 +18,38 @@ type bucket struct {
 func newBuckets(prefix string, n int) []bucket {
 	bs := make([]bucket, n)
 	for i := range bs {
-		tag := fmt.Sprintf("{%s:%d}:", prefix, i)
+		tag := "{" + newTag(prefix, i, n) + "}:"
 		bs[i] = bucket{live: tag + "live", owned: tag + "owned", nodes: tag + "nodes", confirm: tag + "confirm", session: tag + "s:"}
 	}
 	return bs
+}
+
+const slots = 16384 // of a Cluster
+
+// newTag returns what the i-th of n buckets has in braces: such that its slot is in the i-th of n equal parts of all slots, so that
+// servers that have as many slots have as many buckets. It is part of the format.
+func newTag(prefix string, i, n int) string {
+	tag := fmt.Sprintf("%s:%d", prefix, i)
+	for try := 1; slot(tag)*n/slots != i; try++ {
+		tag = fmt.Sprintf("%s:%d.%d", prefix, i, try)
+	}
+	return tag
+}
+
+// slot returns the slot of keys that have this in braces: the CRC-16 of XMODEM.
+func slot(tag string) int {
+	crc := uint16(0)
+	for i := range len(tag) {
+		crc ^= uint16(tag[i]) << 8
+		for range 8 {
+			if crc&0x8000 != 0 {
+				crc = crc<<1 ^ 0x1021
+			} else {
+				crc <<= 1
+			}
+		}
+	}
+	return int(crc) % slots
 }
 
 // bucketOf returns the place of the bucket that a session is in. It is part of the format.

@@ -15,7 +15,7 @@ type Options struct {
 	Prefix string
 
 	// Buckets is into how many parts a new keyspace is divided, each of which is in one slot of a Redis Cluster. It is kept in the
-	// keyspace, and whoever opens it later takes what is there. Zero: 1 on a single server, 64 on a Cluster. At most 4096.
+	// keyspace, and whoever opens it later takes what is there. Zero: 1 on a single server, 24 on a Cluster. At most 512.
 	Buckets int
 
 	// AllowVolatile takes a server that forgets, too: one without an append-only file, which loses what was written since its last snapshot, or
@@ -43,11 +43,11 @@ type Options struct {
 
 const (
 	maxPrefix  = 64 // bytes
-	maxBuckets = 4096
+	maxBuckets = 512
 
-	// clusterBuckets is how many a new keyspace on a Cluster has: enough for some ten masters to have about as many each, and
-	// few enough that a batch of neighbours is not divided into single sessions.
-	clusterBuckets = 64
+	// clusterBuckets is how many a new keyspace on a Cluster has: three masters, or four, six, eight or twelve, have as many each; and a
+	// batch is not divided so far that most of the work is to begin scripts.
+	clusterBuckets = 24
 )
 
 func (o *Options) withDefaults() (Options, error) {

@@ -3,11 +3,12 @@
 --
 -- KEYS: the sets of live sessions and of owners' sessions, the nodes, and then the session of each change.
 -- ARGV: how long a tombstone is kept (ms), the length of what stands before the ID in a session's key, and for each change
---   "c" if it creates, "w" if it wipes, both or neither; its birth in 19 digits or nothing;
---   how many arguments of HSET follow, and how many fields to delete after them;
---   fields and values to set, of which the header is the last; and the fields to delete.
+--   if it only puts, and not too much: how many arguments of HSET follow, and those, of which the header is the last;
+--   else: "x", with "c" if it creates and "w" if it wipes; its birth in 19 digits or nothing; how many arguments of HSET follow, and
+--   how many fields to delete after them; the former; the latter.
 local live, owned, nodes = KEYS[1], KEYS[2], KEYS[3]
 local retention, before = ARGV[1], ARGV[2] + 1
+local get, byte = redis.pcall, string.byte
 local chunk = 4000 -- arguments that unpack takes at once; it could take 8000
 
 local function gone(h)
@@ -52,33 +53,60 @@ local function tell(place, outcome, what)
 	n = n + 3
 end
 
-for k = 4, #KEYS do
-	local key, flags, first, dels = KEYS[k], ARGV[a], a + 4, tonumber(ARGV[a + 3])
-	local last = first + ARGV[a + 2] - 1
-	local header = ARGV[last]
-	local h = redis.pcall('HGET', key, 'header')
-	local verdict, wipe = 3, string.find(flags, 'w', 1, true)
-	if type(h) == 'table' then
-		verdict, h = 0, h.err
-	elseif failed and failed[key] then
-		verdict, h = 0, 'an earlier change of this session failed'
-	elseif h and #h < least then
-		verdict, h = 3, h
-	elseif h and sub(h, 1, 35) == sub(header, 1, 35) then
+-- judge is what store.Change.Judge does.
+local function judge(h, header, creates, birth)
+	if h and sub(h, 1, 35) == sub(header, 1, 35) then
 		local seq = sub(h, 36, 54)
 		if sub(header, 36, 54) <= seq then
-			verdict = 2
-		elseif seq >= ARGV[a + 1] and (sub(h, 55, 55) ~= 'D' or sub(header, 55, 55) == 'D' or string.find(flags, 'c', 1, true)) then
-			verdict = 1
+			return 2
+		elseif seq >= birth and (creates or sub(h, 55, 55) ~= 'D' or sub(header, 55, 55) == 'D') then
+			return 1
 		end
-	elseif string.find(flags, 'c', 1, true) and (not h or sub(header, 1, 19) > sub(h, 1, 19) and gone(h)) then
-		verdict, wipe = 1, true
+	elseif creates and (not h or sub(header, 1, 19) > sub(h, 1, 19) and gone(h)) then
+		return 1, true
 	end
-	if verdict == 1 then
-		local ok, err = pcall(write, key, h, first, last, dels, wipe)
-		if not ok then
-			verdict, h = 0, type(err) == 'table' and err.err or err
+	return 3
+end
+
+for k = 4, #KEYS do
+	local key, sets = KEYS[k], tonumber(ARGV[a])
+	local h, verdict, wipe = get('HGET', key, 'header'), nil, nil
+	if sets and not failed and type(h) == 'string' and #h >= least then -- as most are
+		local last = a + sets
+		local header = ARGV[last]
+		if sub(h, 1, 35) == sub(header, 1, 35) and sub(h, 36, 54) < sub(header, 36, 54) and byte(h, 55) ~= 68 then
+			verdict = 1
+			local r = get('HSET', key, unpack(ARGV, a + 1, last))
+			if type(r) == 'table' then
+				verdict, h = 0, r.err
+			end
+		else
+			verdict = judge(h, header, false, '')
 		end
+		a = last + 1
+	else
+		local flags, birth, dels = '', '', 0
+		if not sets then
+			flags, birth, sets, dels = ARGV[a], ARGV[a + 1], tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
+			a = a + 3
+		end
+		local first, last = a + 1, a + sets
+		if type(h) == 'table' then
+			verdict, h = 0, h.err
+		elseif failed and failed[key] then
+			verdict, h = 0, 'an earlier change of this session failed'
+		elseif h and #h < least then
+			verdict = 3
+		else
+			verdict, wipe = judge(h, ARGV[last], string.find(flags, 'c', 1, true), birth)
+		end
+		if verdict == 1 then
+			local ok, err = pcall(write, key, h, first, last, dels, wipe or string.find(flags, 'w', 1, true))
+			if not ok then
+				verdict, h = 0, type(err) == 'table' and err.err or err
+			end
+		end
+		a = last + dels + 1
 	end
 	if verdict == 0 then
 		failed = failed or {}
@@ -87,6 +115,5 @@ for k = 4, #KEYS do
 	if verdict ~= 1 then
 		tell(k - 3, verdict, h)
 	end
-	a = last + dels + 1
 end
 return out

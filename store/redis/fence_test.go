@@ -1,0 +1,99 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-6f1f505d/kvstore/internal/redisserver"
+	"github.com/seed-6f1f505d/kvstore/store"
+	"github.com/seed-6f1f505d/kvstore/store/storetest"
+)
+
+// recorder is a storetest.T that only counts failures.
+type recorder struct {
+	testing.TB
+	failures chan string
+}
+
+func (r recorder) Errorf(format string, args ...any) {
+	select {
+	case r.failures <- fmt.Sprintf(format, args...):
+	default:
+	}
+}
+
+// checksFirst is a store that judges a change by what it has read before, and then writes.
+type checksFirst struct{ *Store }
+
+func (s checksFirst) Apply(ctx context.Context, changes []store.Change) ([]store.Result, error) {
+	results := make([]store.Result, len(changes))
+	for i := range changes {
+		snap, err := s.Load(ctx, changes[i].Session, "none")
+		if err != nil {
+			return nil, err
+		}
+		o, _, _ := changes[i].Judge(snap.Header, true, time.Now())
+		results[i] = store.Result{Outcome: o, Header: snap.Header}
+		if o == store.Applied {
+			rs, err := s.Store.Apply(ctx, changes[i:i+1])
+			if err != nil {
+				return nil, err
+			}
+			results[i] = rs[0]
+		}
+	}
+	return results, nil
+}
+
+// TestRaceFindsFaults shows that it is the conditions in the script that keep zombies out: without them the race that TestContract
+// passes finds what they wrote.
+func TestRaceFindsFaults(t *testing.T) {
+	srv := redisserver.Start(t)
+	fenced := applyScript
+	t.Cleanup(func() { applyScript = fenced })
+	const judge, plain = "local function judge(h, header, creates, birth)\n", "if sub(h, 1, 35) == sub(header, 1, 35) and sub(h, 36, 54) < sub(header, 36, 54) and byte(h, 55) ~= 68 then"
+	if !strings.Contains(applyLua, judge) || !strings.Contains(applyLua, plain) {
+		t.Fatal("the script is not broken")
+	}
+	applyScript = newScript(strings.NewReplacer(judge, judge+"if not creates then return 1 end\n", plain, "if true then").Replace(applyLua))
+	for name, broken := range map[string]func(*Store) store.Store{
+		"no fence":            func(s *Store) store.Store { return s },
+		"checks, then writes": func(s *Store) store.Store { return checksFirst{s} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := broken(open(t, srv.URL(), fresh()))
+			r := recorder{t, make(chan string, 1)}
+			for round := range 200 { // whether one round does is a matter of luck
+				storetest.Race(r, st, 2)
+				select {
+				case why := <-r.failures:
+					t.Logf("found in attempt %d: %s", round+1, why)
+					return
+				default:
+				}
+			}
+			t.Error("the race does not find that")
+		})
+	}
+}
+
+// The race with the fence as it is, over many buckets and with replicas that confirm.
+func TestRaceOnCluster(t *testing.T) {
+	c := redisserver.StartCluster(t)
+	for _, replicas := range []int{0, 1} {
+		o := fresh()
+		o.Replicas = replicas
+		storetest.Race(t, open(t, c.URL(), o), 6)
+	}
+}
+
+func apply(t testing.TB, st store.Store, c store.Change, want store.Outcome) {
+	t.Helper()
+	rs, err := st.Apply(context.Background(), []store.Change{c})
+	if err != nil || rs[0].Outcome != want {
+		t.Errorf("Apply(%+v) gives %+v, %v; want %v", c, rs, err, want)
+	}
+}
