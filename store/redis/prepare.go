@@ -27,7 +27,7 @@ func (s *Store) prepare(ctx context.Context) error {
 			return s.examine(ctx, c)
 		})
 		if err == nil && masters == 0 {
-			err = errors.New("no server of the Cluster is known")
+			err = errors.New("no server of the Cluster is known to have slots")
 		}
 	} else {
 		err = s.examine(ctx, s.client.(*client.Client))
@@ -110,7 +110,7 @@ func (s *Store) keyspace(ctx context.Context) error {
 		buckets = max(buckets, 1)
 	}
 	s.buckets = newBuckets(s.opt.Prefix, buckets)
-	if err := s.rights(ctx); err != nil {
+	if err := s.allowed(ctx); err != nil {
 		return err
 	}
 	if !made {
@@ -156,8 +156,12 @@ func (s *Store) meta(ctx context.Context) (buckets int, err error) {
 	return buckets, nil
 }
 
-// rights finds out whether this user may do what the scripts do.
-func (s *Store) rights(ctx context.Context) error {
+// rights is what a user must be allowed, as ACL SETUSER takes it, beside the keys.
+const rights = "+eval +evalsha +info +cluster|slots +cluster|shards +command +set +setnx +get +del +hset +hget +hmget +hgetall +hdel " +
+	"+persist +pexpire +zadd +zrem +zrangebylex +time +wait +asking"
+
+// allowed finds out whether this user may do what the scripts do.
+func (s *Store) allowed(ctx context.Context) error {
 	calls := make([]*call, len(s.buckets))
 	for i := range calls {
 		b := &s.buckets[i]
@@ -169,7 +173,7 @@ func (s *Store) rights(ctx context.Context) error {
 			return fmt.Errorf("running a script: %w", c.err)
 		}
 		if what := text(c.cmd.Val()); what != "" {
-			return fmt.Errorf("this user cannot do what a store does: %s", what)
+			return fmt.Errorf("this user cannot do what a store does: %s. The package's comment names what it needs", what)
 		}
 	}
 	return nil

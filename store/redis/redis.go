@@ -61,6 +61,10 @@ func dial(ctx context.Context, at string) (client.UniversalClient, error) {
 		o.Protocol = 2 // of the third the scripts use nothing
 		single := client.NewClient(o)
 		info, err := single.InfoMap(ctx, "cluster").Result()
+		if err != nil && strings.Contains(err.Error(), "cluster mode") { // SELECT
+			single.Close()
+			return nil, errors.New("store/redis: open: the server is of a Cluster, which has no databases to choose")
+		}
 		if err != nil && !denied(err) {
 			single.Close()
 			return nil, fmt.Errorf("store/redis: open: %w", err)
@@ -69,8 +73,8 @@ func dial(ctx context.Context, at string) (client.UniversalClient, error) {
 			return single, nil
 		}
 		single.Close()
-		if o.Network == "unix" || o.DB != 0 {
-			return nil, errors.New("store/redis: open: the server is of a Cluster, which has no databases to choose, and is reached by TCP")
+		if o.Network == "unix" {
+			return nil, errors.New("store/redis: open: the server is of a Cluster, which is reached by TCP")
 		}
 	}
 	o, err := client.ParseClusterURL(at)
