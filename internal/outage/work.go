@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -32,7 +33,7 @@ type Work struct {
 	db     *kvstore.DB[int]
 	synced [Sessions]atomic.Int64 // the highest count that Sync has returned for
 	syncs  atomic.Int64
-	ill    atomic.Bool // Health has reported that the store cannot be reached
+	ill    atomic.Bool // what Health told last is that the store cannot be reached
 	lost   atomic.Int64
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
@@ -54,11 +55,7 @@ func Start(t testing.TB, st store.Store) *Work {
 		Hooks: kvstore.Hooks{
 			Lost: func(kvstore.Lost) { w.lost.Add(1) },
 			Health: func(h kvstore.Health) {
-				for _, p := range h.Problems {
-					if p == kvstore.StoreUnreachable {
-						w.ill.Store(true)
-					}
-				}
+				w.ill.Store(slices.Contains(h.Problems, kvstore.StoreUnreachable))
 			},
 		},
 	})
@@ -121,11 +118,11 @@ func (w *Work) Progress(t testing.TB, n int64) {
 func (w *Work) Endure(t testing.TB, befall, end func()) {
 	t.Helper()
 	w.Progress(t, 200)
-	w.ill.Store(false)
 	befall()
 	Until(t, "Health tells that there is no answer", w.ill.Load)
 	end()
-	Until(t, "Health is well again", func() bool { return w.db.Health().LastError == nil })
+	// It tells of changes: what befalls the store before this one is told is none.
+	Until(t, "Health tells that all is well again", func() bool { return !w.ill.Load() && w.db.Health().LastError == nil })
 }
 
 // die ends the work, and the DB without a last flush.
