@@ -17,6 +17,7 @@ const format = 1
 // prepare makes sure that the servers are such that a store can be on them, and of the keyspace.
 func (s *Store) prepare(ctx context.Context) error {
 	var err error
+	s.tells = true // unless one does not
 	if s.cluster != nil {
 		var mu sync.Mutex
 		masters := 0
@@ -50,6 +51,7 @@ func (s *Store) examine(ctx context.Context, c *client.Client) error {
 			return fmt.Errorf("the server at %s does not let this user read INFO, which tells whether it keeps what it acknowledges: grant +info, "+
 				"or set Options.AllowVolatile to go without that: %w", at, err)
 		}
+		s.tells = false
 		s.opt.Logger.Warn("store/redis: whether the server keeps what it acknowledges cannot be known, as this user may not read INFO", "server", at)
 		return nil
 	}
@@ -73,7 +75,15 @@ func (s *Store) examine(ctx context.Context, c *client.Client) error {
 		s.opt.Logger.Warn("store/redis: there are fewer replicas than must confirm, so nothing can be acknowledged now", "server", at, "replicas", n, "Options.Replicas", s.opt.Replicas)
 	}
 	var lacks []string
-	if field("Persistence", "aof_enabled") != "1" {
+	if field("Persistence", "aof_enabled") == "1" {
+		if err := c.Do(ctx, "waitaof", 0, 0, 1).Err(); err != nil { // before 7.2 it is not known
+			s.tells = false
+			if denied(err) {
+				s.opt.Logger.Warn("store/redis: this user may not run WAITAOF, so a Sync does not wait for the server's disk", "server", at)
+			}
+		}
+	} else {
+		s.tells = false
 		lacks = append(lacks, "it has no append-only file, so when it is restarted it loses every session, or what changed since its last snapshot, "+
 			"and who owned what (set appendonly yes)")
 	}

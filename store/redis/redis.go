@@ -21,6 +21,7 @@ type Store struct {
 	owns    bool                  // the client is closed with the store
 	opt     Options
 	buckets []bucket
+	tells   bool // servers tell what is on their disks
 
 	mu     sync.Mutex
 	closed bool
