@@ -65,10 +65,13 @@ func Start(t testing.TB, st store.Store) *Work {
 	w.db = db
 	t.Cleanup(w.die)
 	for i := range Sessions {
-		s, err := db.AdoptOrCreate(ctx, name(i))
-		if err != nil {
-			t.Fatal(err)
-		}
+		var s *kvstore.Session[int]
+		Until(t, "a session is there", func() (ok bool) { // StoreTimeout is short, for a machine that has much to do
+			if s, err = db.AdoptOrCreate(ctx, name(i)); err != nil {
+				t.Log(err)
+			}
+			return err == nil
+		})
 		w.wg.Go(func() {
 			for n := 1; ctx.Err() == nil; n++ {
 				err := s.Update(ctx, func(tx *kvstore.Tx[int]) error { return errors.Join(tx.Put("", n), tx.Put("again", n)) })
