@@ -33,7 +33,9 @@
 //     cut off, or stood still, may even acknowledge writes after it was replaced. With [Options].Replicas a claim or a flush is acknowledged
 //     when so many replicas have it: what is not confirmed in time is an error, which tells so, and is repeated until it is. It makes each flush wait for
 //     a replica, which costs time and hardly any throughput. Then have two replicas of each master, and Replicas at 1: with only one, nothing
-//     is acknowledged from when a master or its replica dies until there is a new one. That replicas have it does not mean that their disks do.
+//     is acknowledged from when a master or its replica dies until there is a new one. Of two replicas a failover prefers the one that has more, but does not
+//     promise it; with Replicas at 2 it cannot matter. That replicas have it does not mean that their disks do.
+//   - Where servers tell what is on their disks (Valkey, Redis 7.2), a DB's Sync waits for that, by [Store.Barrier].
 //
 // Where a claim that is lost cannot be had, keep ownership in a store that has consensus and only the data here: that is what package split is for.
 //

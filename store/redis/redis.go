@@ -102,7 +102,8 @@ func denied(err error) bool { return strings.HasPrefix(err.Error(), "NOPERM") }
 
 // New returns a store on a client, which stays its caller's: close it after the store. It is a [client.Client], also one that sentinels
 // lead to a server, or a [client.ClusterClient]. Set ContextTimeoutEnabled in its options, or calls outlast their contexts; and
-// DialerRetries to 1, or a server that is down is noticed late. ctx bounds New.
+// DialerRetries to 1, or a server that is down is noticed late. What a call is told by its context while it waits for a server is its deadline only; without one it
+// ends with the client's ReadTimeout. ctx bounds New.
 func New(ctx context.Context, c client.UniversalClient, o *Options) (*Store, error) {
 	opt, err := o.withDefaults()
 	if err != nil {

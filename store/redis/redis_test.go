@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	client "github.com/redis/go-redis/v9"
+
 	"github.com/seed-6f1f505d/kvstore/internal/redisserver"
 	"github.com/seed-6f1f505d/kvstore/store"
 	"github.com/seed-6f1f505d/kvstore/store/storetest"
@@ -73,9 +75,18 @@ func TestStartsAtOnce(t *testing.T) {
 // The scripts decide as store.Judge does.
 func TestAgainstMemory(t *testing.T) {
 	srv := redisserver.Start(t)
-	for range 3 {
+	for range 2 {
 		o := fresh()
 		o.Buckets = rand.IntN(5)
 		storetest.Compare(t, open(t, srv.URL(), o), rand.Uint64(), 500)
 	}
+	// Over a client as it is without options, of the third version of the protocol.
+	c := client.NewClient(&client.Options{Addr: fmt.Sprint("127.0.0.1:", srv.Port)})
+	defer c.Close()
+	st, err := New(t.Context(), c, fresh())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	storetest.Compare(t, st, rand.Uint64(), 500)
 }
