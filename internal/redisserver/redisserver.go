@@ -12,7 +12,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -226,7 +225,7 @@ func StartCluster(t testing.TB, settings ...string) Cluster {
 	bin := find(t)
 	c := make(Cluster, 6)
 	for i := range c {
-		dir := filepath.Join(t.TempDir())
+		dir := t.TempDir()
 		c[i] = &Server{bin: bin, Dir: dir, bus: 1, settings: append([]string{"appendonly yes",
 			fmt.Sprint("cluster-node-timeout ", nodeTimeout), "repl-diskless-sync-delay 0", "repl-ping-replica-period 1"}, settings...)}
 		c[i].start(t)

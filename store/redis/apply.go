@@ -21,7 +21,7 @@ const (
 	callBytes   = 1 << 20
 )
 
-// plainSets is how many arguments of HSET the script writes with one command. It is a bound of its unpack.
+// plainSets is how many fields and values the script writes with one command. It is a bound of its unpack.
 const plainSets = 4000
 
 // Apply implements [store.Store]. It is one script for each bucket and about each 256 changes or MiB, all in one round trip, but for changes of one
@@ -174,7 +174,7 @@ func (s *Store) applyCall(p *portion, changes []store.Change) *call {
 	buf := make([]byte, 0, p.bytes+p.bytes/8) // if it is too small, what is in the former one stays there
 	for _, i := range p.places {
 		c := &changes[i]
-		if sets := 2*len(c.Puts) + 2; c.Create || c.Wipe || c.Delete || len(c.Puts) == 0 || len(c.Deletes) > 0 || sets > plainSets {
+		if sets := 2 * len(c.Puts); c.Create || c.Wipe || c.Delete || len(c.Puts) == 0 || len(c.Deletes) > 0 || sets > plainSets {
 			birth := ""
 			if c.Birth != 0 {
 				birth = string(appendNumber(nil, int64(c.Birth), 19))
@@ -183,6 +183,9 @@ func (s *Store) applyCall(p *portion, changes []store.Change) *call {
 		} else {
 			args = append(args, sets)
 		}
+		from := len(buf)
+		buf = appendHeader(buf, c)
+		args = append(args, buf[from:len(buf):len(buf)])
 		for j := range c.Puts {
 			from := len(buf)
 			buf = append(append(buf, '/'), c.Puts[j].Key...)
@@ -190,9 +193,6 @@ func (s *Store) applyCall(p *portion, changes []store.Change) *call {
 			buf = appendEntry(buf, &c.Puts[j])
 			args = append(args, buf[from:to:to], buf[to:len(buf):len(buf)])
 		}
-		from := len(buf)
-		buf = appendHeader(buf, c)
-		args = append(args, headerField, buf[from:len(buf):len(buf)])
 		for _, k := range c.Deletes {
 			args = append(args, fieldOf(k))
 		}

@@ -3,9 +3,9 @@
 --
 -- KEYS: the sets of live sessions and of owners' sessions, the nodes, and then the session of each change.
 -- ARGV: how long a tombstone is kept (ms), the length of what stands before the ID in a session's key, and for each change
---   if it only puts, and not too much: how many arguments of HSET follow, and those, of which the header is the last;
---   else: "x", with "c" if it creates and "w" if it wipes; its birth in 19 digits or nothing; how many arguments of HSET follow, and
---   how many fields to delete after them; the former; the latter.
+--   if it only puts, and not too much: how many fields and values follow the header; the header, and those;
+--   else: "x", with "c" if it creates and "w" if it wipes; its birth in 19 digits or nothing; how many fields and values follow
+--   the header, and how many fields to delete follow them; the header; the former; the latter.
 local live, owned, nodes = KEYS[1], KEYS[2], KEYS[3]
 local retention, before = ARGV[1], ARGV[2] + 1
 local get, byte = redis.pcall, string.byte
@@ -17,8 +17,7 @@ end
 
 -- Nothing is rolled back if a command fails. So the header is written last of what belongs to it: without it the change is not there, and
 -- is repeated whole. Indexes may have more than there is, never less: who walks them looks at the header.
-local function write(key, h, first, last, dels, wipe)
-	local header = ARGV[last]
+local function write(key, h, header, first, last, dels, wipe)
 	local lived, lives = h and sub(h, 55, 55) ~= 'D', sub(header, 55, 55) ~= 'D'
 	local was, is, id = h and sub(h, 20, 35), sub(header, 20, 35), sub(key, before)
 	if lives and (not lived or was ~= is) then
@@ -27,15 +26,17 @@ local function write(key, h, first, last, dels, wipe)
 	end
 	if h and (wipe or not lived) then
 		call('DEL', key) -- what is there, or the time that the tombstone had left
-	elseif h and last - first == 1 then
+	elseif h and last < first then
 		call('PERSIST', key) -- does nothing; but a server without memory refuses only the first write of a script, and this needs none
 	end
 	for i = last + 1, last + dels, chunk do
 		call('HDEL', key, unpack(ARGV, i, math.min(i + chunk - 1, last + dels)))
 	end
-	for i = first, last, chunk do
-		call('HSET', key, unpack(ARGV, i, math.min(i + chunk - 1, last)))
+	while last - first >= chunk do
+		call('HSET', key, unpack(ARGV, first, first + chunk - 1))
+		first = first + chunk
 	end
+	call('HSET', key, 'header', header, unpack(ARGV, first, last))
 	if not lives then
 		call('PEXPIRE', key, retention)
 	end
@@ -72,11 +73,10 @@ for k = 4, #KEYS do
 	local key, sets = KEYS[k], tonumber(ARGV[a])
 	local h, verdict, wipe = get('HGET', key, 'header'), nil, nil
 	if sets and not failed and type(h) == 'string' and #h >= least then -- as most are
-		local last = a + sets
-		local header = ARGV[last]
+		local header, last = ARGV[a + 1], a + 1 + sets
 		if sub(h, 1, 35) == sub(header, 1, 35) and sub(h, 36, 54) < sub(header, 36, 54) and byte(h, 55) ~= 68 then
 			verdict = 1
-			local r = get('HSET', key, unpack(ARGV, a + 1, last))
+			local r = get('HSET', key, 'header', header, unpack(ARGV, a + 2, last))
 			if type(r) == 'table' then
 				verdict, h = 0, r.err
 			end
@@ -90,7 +90,7 @@ for k = 4, #KEYS do
 			flags, birth, sets, dels = ARGV[a], ARGV[a + 1], tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
 			a = a + 3
 		end
-		local first, last = a + 1, a + sets
+		local header, first, last = ARGV[a + 1], a + 2, a + 1 + sets
 		if type(h) == 'table' then
 			verdict, h = 0, h.err
 		elseif failed and failed[key] then
@@ -98,10 +98,10 @@ for k = 4, #KEYS do
 		elseif h and #h < least then
 			verdict = 3
 		else
-			verdict, wipe = judge(h, ARGV[last], string.find(flags, 'c', 1, true), birth)
+			verdict, wipe = judge(h, header, string.find(flags, 'c', 1, true), birth)
 		end
 		if verdict == 1 then
-			local ok, err = pcall(write, key, h, first, last, dels, wipe or string.find(flags, 'w', 1, true))
+			local ok, err = pcall(write, key, h, header, first, last, dels, wipe or string.find(flags, 'w', 1, true))
 			if not ok then
 				verdict, h = 0, type(err) == 'table' and err.err or err
 			end
