@@ -63,7 +63,15 @@ func TestFailover(t *testing.T) {
 	c := redisserver.StartCluster(t)
 	st := open(t, c.URL(), fresh())
 	w := outage.Start(t, st)
-	w.Endure(t, c[0].Kill, func() { promoted(t, c[3]) })
+	var killed, over time.Time
+	w.Endure(t, func() {
+		killed = time.Now()
+		c[0].Kill()
+	}, func() {
+		promoted(t, c[3])
+		over = time.Now()
+	})
+	t.Logf("the replica took over after %v, and %v later the store was there again", over.Sub(killed), time.Since(over))
 	w.Progress(t, 200)
 }
 

@@ -80,16 +80,6 @@ func TestRaceFindsFaults(t *testing.T) {
 	}
 }
 
-// The race with the fence as it is, over many buckets and with replicas that confirm.
-func TestRaceOnCluster(t *testing.T) {
-	c := redisserver.StartCluster(t)
-	for _, replicas := range []int{0, 1} {
-		o := fresh()
-		o.Replicas = replicas
-		storetest.Race(t, open(t, c.URL(), o), 6)
-	}
-}
-
 func apply(t testing.TB, st store.Store, c store.Change, want store.Outcome) {
 	t.Helper()
 	rs, err := st.Apply(context.Background(), []store.Change{c})

@@ -49,6 +49,11 @@ func TestContract(t *testing.T) {
 func TestContractOnCluster(t *testing.T) {
 	c := redisserver.StartCluster(t)
 	storetest.Run(t, func(t *testing.T) store.Store { return damager{open(t, c.URL(), fresh())} })
+	t.Run("Race with replicas that confirm", func(t *testing.T) {
+		o := fresh()
+		o.Replicas = 1
+		storetest.Race(t, open(t, c.URL(), o), 4)
+	})
 }
 
 // Several nodes start at once on a server where nothing is yet.
