@@ -10,27 +10,65 @@ import (
 
 // Claim implements [store.Store]. It is one round trip.
 func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {
-	if err := s.enter(ctx); err != nil {
+	cs, err := s.ClaimAll(ctx, []store.ClaimRequest{r})
+	if err != nil {
 		return store.Claim{}, err
+	}
+	c := cs[0]
+	err, c.Err = c.Err, nil
+	return c, err
+}
+
+// ClaimAll implements [store.Claimer]. It is a script for each claim, all in one round trip. If some servers do not answer, the claims that they
+// had to answer have that in their Err.
+func (s *Store) ClaimAll(ctx context.Context, rs []store.ClaimRequest) ([]store.Claim, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
 	}
 	defer s.leave()
-	if err := r.Check(); err != nil {
-		return store.Claim{}, err
+	if err := store.CheckClaims(rs); err != nil || len(rs) == 0 {
+		return nil, err
 	}
+	calls := make([]*call, len(rs))
+	for i := range rs {
+		calls[i] = s.claimCall(&rs[i])
+	}
+	s.run(ctx, calls...)
+	answered := false
+	for _, c := range calls {
+		answered = answered || c.err == nil
+	}
+	if !answered {
+		return nil, calls[0].err
+	}
+	cs := make([]store.Claim, len(rs))
+	for i := range rs {
+		if c, err := readClaim(&rs[i], calls[i]); err != nil {
+			cs[i].Err = err
+		} else {
+			cs[i] = c
+		}
+	}
+	return cs, nil
+}
+
+func (s *Store) claimCall(r *store.ClaimRequest) *call {
 	b := &s.buckets[s.bucketOf(r.Session)]
-	proposal, all := "", ""
+	proposal, all, keys := "", "", r.Keys
 	if r.Epoch != 0 {
 		proposal = string(appendNumber(nil, int64(r.Epoch), 19))
 	}
 	if r.All {
-		all, r.Keys = "a", nil
+		all, keys = "a", nil
 	}
 	args := []any{
 		b.live, b.owned, b.nodes, b.session + r.Session,
 		r.Owner.Incarnation[:], appendNode(nil, r.Owner.Node), r.Session, flagsOf(r.Force, "f", r.Create, "c"), proposal, all,
 	}
-	c := &call{bucket: b, script: claimScript, keys: 4, args: appendFields(args, r.Keys), writes: true}
-	s.run(ctx, c)
+	return &call{bucket: b, script: claimScript, keys: 4, args: appendFields(args, keys), writes: true}
+}
+
+func readClaim(r *store.ClaimRequest, c *call) (store.Claim, error) {
 	answer, err := c.list()
 	if err != nil {
 		return store.Claim{}, err
@@ -60,6 +98,8 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, e
 	}
 	return claim, nil
 }
+
+var _ store.Claimer = (*Store)(nil)
 
 var errAnswer = errors.New("store/redis: the server's answer is not of the form that it must have")
 

@@ -63,6 +63,19 @@ func TestRoundTrips(t *testing.T) {
 					_, err := st.Claim(t.Context(), store.ClaimRequest{Session: "1", Owner: owner, All: true})
 					return err
 				}},
+				{"ClaimAll", 1, func() error {
+					rs := make([]store.ClaimRequest, 1000)
+					for i := range rs {
+						rs[i] = store.ClaimRequest{Session: fmt.Sprint(i), Owner: owner, All: true}
+					}
+					cs, err := st.ClaimAll(t.Context(), rs)
+					for _, c := range cs {
+						if c.Outcome != store.Granted {
+							t.Fatal(c)
+						}
+					}
+					return err
+				}},
 				{"Load", 1, func() error {
 					_, err := st.Load(t.Context(), "1")
 					return err
