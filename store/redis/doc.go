@@ -21,9 +21,12 @@
 //
 // An acknowledged flush or claim is what Redis makes of an acknowledged write, by settings of the server:
 //
-//   - With an append-only file, what was acknowledged survives that the server's process is killed, at any setting of appendfsync.
+//   - With an append-only file and appendfsync always, what was acknowledged survives a power cut. Each flush then waits for the disk; as it is
+//     a batch, that costs less than it seems to.
 //   - With appendfsync everysec, the default, a power cut, or a crash of the machine's kernel, loses about the last second, claims
-//     included: two tenures may then have one epoch, and it is the incarnation that tells them apart. With always nothing is lost.
+//     included: two tenures may then have one epoch, and it is the incarnation that tells them apart. Mostly nothing is lost when only the server's process is
+//     killed; but while a sync of the disk takes long, the server acknowledges without writing to its file, for up to two seconds, and then
+//     that is lost. Only with no, which leaves it to the kernel to sync, is it written before it is acknowledged in any case.
 //     A full disk is noticed after the fact at everysec: what was acknowledged just before the first refusal is then in the server's memory only, until there
 //     is room again.
 //   - Without an append-only file a restart loses everything since the last snapshot, or all. Open refuses such a server, and one whose

@@ -286,7 +286,7 @@ func TestMemoryFull(t *testing.T) {
 func TestDiskFull(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "small")
 	mountSmall(t, dir, 8<<20)
-	srv := redisserver.Start(t, "dir "+dir, "auto-aof-rewrite-percentage 0")
+	srv := redisserver.Start(t, "dir "+dir, "appendfsync no", "auto-aof-rewrite-percentage 0")
 	st := open(t, srv.URL(), nil)
 	o := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
 	c := store.Change{Session: "s", Owner: o, Epoch: 1, Create: true}
