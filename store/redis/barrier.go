@@ -8,6 +8,8 @@ import (
 	"time"
 
 	client "github.com/redis/go-redis/v9"
+
+	"github.com/seed-6f1f505d/kvstore/store"
 )
 
 // barrierWait is for how long Barrier waits where its context sets no bound. At appendfsync everysec it takes up to about a second.
@@ -83,3 +85,5 @@ func (s *Store) synced(ctx context.Context, to pipeliner, b *bucket) error {
 	}
 	return nil
 }
+
+var _ store.Barrier = (*Store)(nil)
