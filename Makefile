@@ -10,7 +10,7 @@
 # make crash   kills, failed calls and power cuts on the embedded store: ROUNDS rounds, of six kills and about a hundred images of the disk each
 
 # Every directory with a go.mod is a module, and is tested.
-MODULES  := $(patsubst %/go.mod,%,$(shell git ls-files --cached --others --exclude-standard -- '*go.mod' | sed 's|^go.mod$$|./go.mod|'))
+MODULES  := . $(patsubst %/go.mod,%,$(shell git ls-files --cached --others --exclude-standard -- '*/go.mod'))
 TOOLS    := $(CURDIR)/.ci/tools.mod
 FUZZTIME ?= 30s
 MINTIME  ?= 2s
@@ -18,6 +18,7 @@ ROUNDS   ?= 2000
 SOAK     ?= 1h
 SEED     ?= 0
 TESTFLAGS ?= -race -timeout 12m
+JOBS     ?= 3
 
 # Every fuzz target, as directory:name.
 FUZZERS  := $(shell grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' . | sed 's|/[^/]*:func |:|' | sort)
@@ -30,20 +31,19 @@ EXECS_FuzzFile  ?= 500
 
 .PHONY: test servers lint bench bench-json fuzz fuzz-short mutants model crash sim soak modules
 
-# What one goroutine does for long, and what is to be the same each time, runs without the race detector.
+# What one goroutine does for long, and what is to be the same each time, runs without the race detector. Modules are tested side by side: those of
+# adapters wait for servers most of the time.
 test: servers lint
-	@set -e; for m in $(MODULES); do echo "== go test $(TESTFLAGS) ./... in $$m"; (cd $$m && go test $(TESTFLAGS) ./...); done
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; export dir; \
+	printf '%s\n' $(MODULES) | xargs -P $(JOBS) -I{} sh -c 'n=$$(echo {} | tr / _); \
+		if (cd {} && go test $(TESTFLAGS) ./...) >$$dir/$$n 2>&1; then r=0; else r=1; fi; \
+		{ echo "== go test $(TESTFLAGS) ./... in {}"; cat $$dir/$$n; } ; exit $$r'
 	go test -count=1 ./internal/model
 	@$(MAKE) --no-print-directory sim
 	@$(MAKE) --no-print-directory fuzz-short
 
-# No cluster of Debian's own is made or started: each test has its own server.
 servers:
-	@if command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		mkdir -p /etc/postgresql-common && echo "create_main_cluster = false" >>/etc/postgresql-common/createcluster.conf && \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; \
-	else echo "NOT TESTED: there is no PostgreSQL here, and it cannot be installed"; fi
+	@.ci/servers
 
 lint:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not formatted by gofmt:"; echo "$$out"; exit 1; fi
