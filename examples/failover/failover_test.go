@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-6f1f505d/kvstore/internal/callrun"
 	"github.com/seed-6f1f505d/kvstore/internal/callsim"
 )
 
@@ -110,7 +111,7 @@ func TestAReportThatCannotBeWrittenIsAnError(t *testing.T) {
 	for _, asJSON := range []bool{false, true} {
 		r, w := io.Pipe()
 		r.Close()
-		if err := report(&callsim.Report{OK: true}, asJSON, w); err == nil {
+		if err := callrun.Report(&callsim.Report{OK: true}, asJSON, w); err == nil {
 			t.Errorf("as JSON %v: nothing was written, and there is no error", asJSON)
 		}
 	}

@@ -21,7 +21,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -32,6 +31,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/seed-6f1f505d/kvstore/internal/callrun"
 	"github.com/seed-6f1f505d/kvstore/internal/callsim"
 )
 
@@ -48,11 +48,6 @@ type config struct {
 	a, b     string
 }
 
-const (
-	exitBroken = 1
-	exitFailed = 2
-)
-
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == nodeRole {
 		os.Exit(nodeMain(os.Args[2:]))
@@ -61,20 +56,15 @@ func main() {
 }
 
 func run(args []string, stdout, stderr *os.File) int {
-	c, err := parse(args, stderr)
-	if errors.Is(err, flag.ErrHelp) {
-		return 0
-	} else if err != nil {
-		fmt.Fprintln(stderr, "failover:", err)
-		return exitFailed
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-
+	c, err := parse(args, stderr)
+	if err != nil {
+		return callrun.Exit(ctx, "failover", err, stderr)
+	}
 	dir, err := os.MkdirTemp("", "failover-")
 	if err != nil {
-		fmt.Fprintln(stderr, "failover:", err)
-		return exitFailed
+		return callrun.Exit(ctx, "failover", err, stderr)
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "calls.db")
@@ -84,31 +74,12 @@ func run(args []string, stdout, stderr *os.File) int {
 	} else {
 		var r *callsim.Report
 		if r, err = measure(ctx, c, path, callsim.NewLine(stderr)); err == nil {
-			if err = report(r, c.json, stdout); err == nil && !r.OK {
-				return exitBroken
+			if err = callrun.Report(r, c.json, stdout); err == nil && !r.OK {
+				return callrun.ExitBroken
 			}
 		}
 	}
-	if err != nil && ctx.Err() != nil {
-		err = errors.New("interrupted")
-	}
-	if err != nil {
-		fmt.Fprintln(stderr, "failover:", err)
-		return exitFailed
-	}
-	return 0
-}
-
-func report(r *callsim.Report, asJSON bool, w io.Writer) error {
-	if !asJSON {
-		return r.Print(w)
-	}
-	b, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(w, string(b))
-	return err
+	return callrun.Exit(ctx, "failover", err, stderr)
 }
 
 // parse reads the flags, and says which one cannot be right.

@@ -6,17 +6,13 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/seed-6f1f505d/kvstore/internal/callrun"
 	"github.com/seed-6f1f505d/kvstore/internal/callsim"
 	"github.com/seed-6f1f505d/kvstore/store/bolt"
 )
 
-// How long events go on after all calls were taken over, how often node a is looked at, and how long
-// the kill waits at most for its moment.
-const (
-	afterwards = time.Second
-	look       = 100 * time.Millisecond
-	aim        = 5 * time.Second
-)
+// afterwards is how long events go on after all calls were taken over.
+const afterwards = time.Second
 
 // trial is one run.
 type trial struct {
@@ -34,22 +30,22 @@ func measure(ctx context.Context, c config, path string, line *callsim.Line) (*c
 	if err != nil {
 		return nil, err
 	}
-	defer a.stop()
-	if err := a.served(ctx); err != nil {
+	defer a.Stop()
+	if err := a.Served(ctx); err != nil {
 		return nil, err
 	}
 	b, err := start(ctx, "b", path, c.b, c.maxDelay) // after a has the file
 	if err != nil {
 		return nil, err
 	}
-	defer b.stop()
+	defer b.Stop()
 
 	m := callsim.Model{Seed: c.seed, Sync: int(c.sync * 10)}
 	client := callsim.NewClient(c.workers + 8)
 	defer client.Close()
 	t := &trial{config: c, line: line, began: time.Now(), driver: &callsim.Driver{
 		Model: m, Ledger: callsim.NewLedger(m, c.calls), Client: client,
-		Nodes: []string{a.addr, b.addr}, Workers: c.workers,
+		Nodes: []string{a.Addr, b.Addr}, Workers: c.workers,
 	}}
 	t.report.Seed, t.report.Calls = c.seed, c.calls
 	if err := t.play(ctx, a, b); err != nil {
@@ -63,9 +59,9 @@ func measure(ctx context.Context, c config, path string, line *callsim.Line) (*c
 }
 
 // play has the driver send events while a is killed and b takes over.
-func (t *trial) play(ctx context.Context, a, b *process) (err error) {
+func (t *trial) play(ctx context.Context, a, b *callrun.Process) (err error) {
 	d, r := t.driver, &t.report
-	watch := d.Client.Watch(ctx, a.addr, look)
+	watch := d.Client.Watch(ctx, a.Addr, callrun.Look)
 	defer watch.Stop()
 	d.Start(ctx)
 	defer func() {
@@ -82,16 +78,16 @@ func (t *trial) play(ctx context.Context, a, b *process) (err error) {
 		return err
 	}
 	kill := t.began.Add(time.Duration(t.seconds * float64(time.Second)))
-	if err := until(ctx, t, time.After(time.Until(kill.Add(-t.lastStretch(watch.Ask(ctx))))), a, watch); err != nil {
+	if err := until(ctx, t, time.After(time.Until(kill.Add(-callrun.LastStretch(watch.Ask(ctx), t.maxDelay)))), a, watch); err != nil {
 		return err
 	}
 	d.SyncByCall(true)
-	if err := until(ctx, t, time.After(t.lastStretch(watch.Ask(ctx))), a, watch); err != nil {
+	if err := until(ctx, t, time.After(callrun.LastStretch(watch.Ask(ctx), t.maxDelay)), a, watch); err != nil {
 		return err
 	}
-	st := worst(ctx, watch)
+	st := callrun.Worst(ctx, watch)
 	before := d.Progress()
-	killed, err := d.Kill(0, a.kill)
+	killed, err := d.Kill(0, a.Kill)
 	if err != nil {
 		return err
 	}
@@ -105,10 +101,10 @@ func (t *trial) play(ctx context.Context, a, b *process) (err error) {
 	r.MidWrite = st.Flushing > 0
 	r.LongestFlushMS, r.LongestLagMS = st.LongestFlushMS, st.LongestLagMS
 
-	if err := b.served(ctx); err != nil {
+	if err := b.Served(ctx); err != nil {
 		return fmt.Errorf("after the kill: %w", err)
 	}
-	watchB := d.Client.Watch(ctx, b.addr, look)
+	watchB := d.Client.Watch(ctx, b.Addr, callrun.Look)
 	defer watchB.Stop()
 	if err := until(ctx, t, d.TakenOver(0), b, watchB); err != nil {
 		return err
@@ -121,31 +117,8 @@ func (t *trial) play(ctx context.Context, a, b *process) (err error) {
 	return nil
 }
 
-// lastStretch returns for how long before the kill most calls are not synced any more. Syncs
-// flush much that would have had to wait for its time, and if that time never comes, they hide it. So the
-// stretch is longer than any loss that is let pass. (Up to a MaxDelay of 2 s: nobody waits for more.)
-func (t *trial) lastStretch(st callsim.NodeStats) time.Duration {
-	_, limit := callsim.Bound(t.maxDelay, st.LongestFlushMS)
-	return min(time.Duration(1.5*limit*float64(time.Millisecond)), patience)
-}
-
-// worst returns when a kill would cost the most: the node is writing, and what is not stored is about as old as it
-// ever gets. The longer that takes, the less will do.
-func worst(ctx context.Context, w *callsim.Watch) callsim.NodeStats {
-	start := time.Now()
-	for {
-		st := w.Ask(ctx)
-		oldest := max(time.Duration(st.LongestLagMS*float64(time.Millisecond)), look)
-		spent := time.Since(start).Seconds() / min(4*oldest, aim).Seconds()
-		enough := (1 - spent*spent) * oldest.Seconds()
-		if st.Flushing > 0 && st.DB.Lag.Seconds() >= enough || enough <= 0 || ctx.Err() != nil {
-			return st
-		}
-	}
-}
-
 // exit looks at every call at b, ends b cleanly, and looks at what it left behind.
-func (t *trial) exit(ctx context.Context, b *process, path string) error {
+func (t *trial) exit(ctx context.Context, b *callrun.Process, path string) error {
 	d, r := t.driver, &t.report
 	t.line.Show("looking at every call at node b")
 	n, err := d.CheckLive(ctx)
@@ -153,13 +126,13 @@ func (t *trial) exit(ctx context.Context, b *process, path string) error {
 		return err
 	}
 	r.Checked = t.calls + n // the first time was when b took them over
-	st, err := d.Client.Stats(ctx, b.addr)
+	st, err := d.Client.Stats(ctx, b.Addr)
 	if err != nil {
 		return err
 	}
 	r.Adopted, r.AdoptP50MS, r.AdoptP99MS = st.Adoptions, st.AdoptP50MS, st.AdoptP99MS
 	d.Client.Close()
-	if err := b.stop(); err != nil {
+	if err := b.Stop(); err != nil {
 		return fmt.Errorf("node b did not end cleanly: %w", err)
 	}
 	t.line.Show("looking at every call in the file")
@@ -173,26 +146,9 @@ func (t *trial) exit(ctx context.Context, b *process, path string) error {
 }
 
 // until lets the driver go on until done, with all events going to p.
-func until[T any](ctx context.Context, t *trial, done <-chan T, p *process, w *callsim.Watch) error {
-	tick := time.NewTicker(look)
-	defer tick.Stop()
-	late := time.After(time.Duration(t.seconds*float64(time.Second)) + patience*4)
-	for {
-		select {
-		case <-done:
-			return nil
-		case <-t.driver.Failed():
-			return errors.New("the driver gave up")
-		case <-p.done:
-			return p.ended()
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-late:
-			return fmt.Errorf("node %s is too slow: not all calls have been seen to", p.name)
-		case <-tick.C:
-			t.show(p.name, w)
-		}
-	}
+func until[T any](ctx context.Context, t *trial, done <-chan T, p *callrun.Process, w *callsim.Watch) error {
+	late := time.Duration(t.seconds*float64(time.Second)) + callrun.Patience*4
+	return callrun.Until(ctx, t.driver, done, late, func() { t.show(p.Name, w) }, p)
 }
 
 func (t *trial) show(name string, w *callsim.Watch) {

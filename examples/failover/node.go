@@ -4,18 +4,14 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
-	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/seed-6f1f505d/kvstore"
+	"github.com/seed-6f1f505d/kvstore/internal/callrun"
 	"github.com/seed-6f1f505d/kvstore/internal/callsim"
+	"github.com/seed-6f1f505d/kvstore/store"
 	"github.com/seed-6f1f505d/kvstore/store/bolt"
 )
 
@@ -23,75 +19,30 @@ import (
 // with it.
 const nodeRole = "node"
 
-// What a node tells its parent on its standard output, a line each.
-const (
-	sayAddr    = "addr "
-	sayServing = "serving"
-)
-
 // between is how long a node waits between two attempts to get the file.
 const between = 5 * time.Millisecond
 
-// nodeMain is a node's whole life. It ends when its standard input does, so that
-// it never outlives its parent, or by SIGTERM; both are clean exits.
-func nodeMain(args []string) int {
-	f := flag.NewFlagSet(nodeRole, flag.ExitOnError)
-	name := f.String("name", "", "")
-	path := f.String("path", "", "")
-	addr := f.String("addr", "", "")
-	maxDelay := f.Duration("maxdelay", 0, "")
-	f.Parse(args)
-
-	// An interrupt from the terminal reaches the whole group: the parent decides what it means.
-	signal.Ignore(os.Interrupt)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		io.Copy(io.Discard, os.Stdin)
-		cancel()
-	}()
-	if err := beNode(ctx, *name, *path, *addr, *maxDelay); err != nil {
-		fmt.Fprintf(os.Stderr, "failover: node %s: %v\n", *name, err)
-		return exitFailed
-	}
-	return 0
+// start starts a node, and returns when it listens.
+func start(ctx context.Context, name, path, addr string, maxDelay time.Duration) (*callrun.Process, error) {
+	return callrun.Start(ctx, callrun.Command{Role: nodeRole, Name: name,
+		Args: []string{"-path", path, "-addr", addr, "-maxdelay", maxDelay.String()}})
 }
 
-func beNode(ctx context.Context, name, path, addr string, maxDelay time.Duration) error {
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return err
-	}
-	addr = ln.Addr().String()
-	fmt.Println(sayAddr + addr)
-
-	node := callsim.NewNode(name)
-	srv := &http.Server{Handler: node, ReadHeaderTimeout: 10 * time.Second}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ln) }()
-
-	st, err := openFile(ctx, node, path)
-	if err == nil && st != nil {
-		log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-		err = node.Open(ctx, st, addr, kvstore.Options{MaxDelay: maxDelay, Logger: log})
-	}
-	if err == nil && st != nil {
-		fmt.Println(sayServing)
-		select {
-		case <-ctx.Done():
-		case err = <-served:
+// nodeMain is a node's whole life.
+func nodeMain(args []string) int {
+	return callrun.NodeMain("failover", args, func(f *flag.FlagSet) callrun.Opener {
+		path := f.String("path", "", "")
+		maxDelay := f.Duration("maxdelay", 0, "")
+		return func(ctx context.Context, n *callsim.Node, o *kvstore.Options) (store.Store, error) {
+			o.MaxDelay = *maxDelay
+			o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+			st, err := openFile(ctx, n, *path)
+			if st == nil {
+				return nil, err
+			}
+			return st, nil
 		}
-	}
-
-	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	err = errors.Join(err, srv.Shutdown(end), node.Close(end))
-	if st != nil {
-		err = errors.Join(err, st.Close())
-	}
-	return err
+	})
 }
 
 // openFile waits for the file. bbolt lets one process have it, and the system takes the lock from

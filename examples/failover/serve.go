@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/seed-6f1f505d/kvstore/internal/callrun"
 )
 
 // again is how long after a node's end it is started anew, so that the other one has the
@@ -18,15 +20,15 @@ func serve(ctx context.Context, c config, path string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer func() { a.stop() }()
-	if err := a.served(ctx); err != nil {
+	defer func() { a.Stop() }()
+	if err := a.Served(ctx); err != nil {
 		return err
 	}
 	b, err := start(ctx, "b", path, c.b, c.maxDelay)
 	if err != nil {
 		return err
 	}
-	defer func() { b.stop() }()
+	defer func() { b.Stop() }()
 
 	fmt.Fprintf(w, `node a serves at %[1]s (pid %[2]d)
 node b waits  at %[3]s (pid %[4]d)
@@ -38,32 +40,32 @@ kill node a:    kill -9 %[2]d
 look again:     curl %[3]s/calls/c1
 
 Kinds: invite ringing answer media hold resume refresh tone bye. Ctrl-C ends both.
-`, a.addr, a.cmd.Process.Pid, b.addr, b.cmd.Process.Pid)
+`, a.Addr, a.Pid(), b.Addr, b.Pid())
 
 	for {
-		var gone **process
+		var gone **callrun.Process
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-a.done:
+		case <-a.Done():
 			gone = &a
-		case <-b.done:
+		case <-b.Done():
 			gone = &b
 		}
 		p := *gone
-		fmt.Fprintf(w, "node %s is gone: %v\n", p.name, p.cmd.ProcessState)
+		fmt.Fprintf(w, "node %s is gone: %v\n", p.Name, p.State())
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(again):
 		}
-		n, err := start(ctx, p.name, path, p.addr, c.maxDelay)
+		n, err := start(ctx, p.Name, path, p.Addr, c.maxDelay)
 		if ctx.Err() != nil {
 			return nil
 		} else if err != nil {
 			return err
 		}
 		*gone = n
-		fmt.Fprintf(w, "node %s is back at %s (pid %d), and waits\n", n.name, n.addr, n.cmd.Process.Pid)
+		fmt.Fprintf(w, "node %s is back at %s (pid %d), and waits\n", n.Name, n.Addr, n.Pid())
 	}
 }

@@ -25,6 +25,10 @@ type Part struct {
 	From  string `json:"from,omitempty"` // of a dialog
 	To    string `json:"to,omitempty"`
 	Sum   uint32 `json:"sum"` // over all events that changed this entry, in their order
+
+	// By is the tenure in which event N happened, if the node marks its changes (Node.Marks). It is no part of
+	// what the model knows, and what tells a late write from the owner's own.
+	By string `json:"by,omitempty"`
 }
 
 // Keys of a call's entries. A timer is there while it runs.

@@ -22,43 +22,67 @@ type Driver struct {
 	Nodes   []string // addresses
 	Workers int
 	Home    func(call int) int // the node that a call begins at; nil is the first
+	Stray   int                // of 1000 events, how many are sent to a wrong node on purpose, which is to say who is right
 
 	peers    []peer
 	begun    sync.WaitGroup // workers that have calls to set up
 	stopping atomic.Bool
 	byCall   atomic.Bool
+	straight atomic.Bool     // nothing is sent to a wrong node
+	still    atomic.Bool     // see Still
+	ctx      context.Context // of the workers
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 	once     sync.Once
 	err      error         // the first
 	failed   chan struct{} // closed when err is set
 
-	events, synced, adopted atomic.Int64
+	events, synced, adopted, strayed, redirected atomic.Int64
+
+	marked, answered atomic.Int64 // ledger time; see Mark
 }
 
 // peer is what the network knows of a node.
 type peer struct {
 	died    atomic.Int64 // ledger time; 0 if it lives
 	dead    atomic.Bool  // send it nothing more
+	fell    atomic.Int64 // when it died or was suspended last
 	first   atomic.Int64 // when a call was first taken over from it
 	pending sync.WaitGroup
+
+	suspended atomic.Bool // it was, once
+
+	// Requests to it run under this, which ends when it is suspended: nobody waits for what stands still.
+	reach atomic.Pointer[reach]
+}
+
+type reach struct {
+	ctx context.Context
+	cut context.CancelFunc
+}
+
+func newReach(ctx context.Context) *reach {
+	ctx, cut := context.WithCancel(ctx)
+	return &reach{ctx, cut}
 }
 
 // Start starts the workers. They run until Stop, or until one meets what it cannot go on with.
 func (d *Driver) Start(ctx context.Context) {
 	d.Workers = max(1, min(d.Workers, len(d.Ledger.calls)))
 	d.peers = make([]peer, len(d.Nodes))
+	ctx, d.cancel = context.WithCancel(ctx)
 	for i := range d.peers {
 		d.peers[i].pending.Add(d.Workers)
+		d.peers[i].reach.Store(newReach(ctx))
 	}
 	if d.Home != nil {
 		for i := range d.Ledger.calls {
 			d.Ledger.calls[i].node = d.Home(i)
 		}
 	}
+	d.ctx = ctx
 	d.failed = make(chan struct{})
 	d.begun.Add(d.Workers)
-	ctx, d.cancel = context.WithCancel(ctx)
 	for i := range d.Workers {
 		w := &worker{d: d, rng: rand.New(rand.NewPCG(d.Model.Seed, uint64(i))), over: make([]bool, len(d.Nodes))}
 		for k := i; k < len(d.Ledger.calls); k += d.Workers {
@@ -108,11 +132,52 @@ func (d *Driver) SyncByCall(on bool) { d.byCall.Store(on) }
 
 // Kill has kill end node i, and says from then on that it is dead. It returns when that was.
 func (d *Driver) Kill(i int, kill func() error) (time.Time, error) {
-	now := time.Now()
-	d.peers[i].died.Store(int64(now.Sub(d.Ledger.start)))
+	now, p := time.Now(), &d.peers[i]
+	at := int64(now.Sub(d.Ledger.start))
+	p.fell.Store(at)
+	p.died.Store(at)
 	err := kill()
-	d.peers[i].dead.Store(true)
+	p.dead.Store(true)
 	return now, err
+}
+
+// Suspend has stop make node i stand still, with all that it has in memory: for the others that is a death, and so it is
+// for the ledger. Requests under way are given up. It returns when that was. A node is suspended once.
+func (d *Driver) Suspend(i int, stop func() error) (time.Time, error) {
+	d.peers[i].suspended.Store(true)
+	at, err := d.Kill(i, stop)
+	d.peers[i].reach.Load().cut()
+	return at, err
+}
+
+// Resume says that node i, which was suspended, is back. That is to be said when its calls were taken over, and
+// CheckLate has been called.
+func (d *Driver) Resume(i int) {
+	p := &d.peers[i]
+	p.reach.Store(newReach(d.ctx))
+	p.died.Store(0)
+	p.dead.Store(false)
+}
+
+// Still leaves every other call alone from now on, but for looking who has it when its node dies: what is stored of them is what
+// their owners found, and nobody's next write covers what a late one did. See CheckLate.
+func (d *Driver) Still(on bool) { d.still.Store(on) }
+
+// Straight has every event go where its call is thought to be, Stray or not.
+func (d *Driver) Straight(on bool) { d.straight.Store(on) }
+
+// Mark begins a measurement: see SinceMark.
+func (d *Driver) Mark() {
+	d.answered.Store(0)
+	d.marked.Store(int64(d.Ledger.now()))
+}
+
+// SinceMark returns how long after Mark the first event was answered that was sent after it and waited for the store; 0 if none was yet.
+func (d *Driver) SinceMark() time.Duration {
+	if at := d.answered.Load(); at > 0 {
+		return time.Duration(at - d.marked.Load())
+	}
+	return 0
 }
 
 // Begun returns a channel that is closed when every call has been set up, or no worker is left to do it.
@@ -135,7 +200,7 @@ func (d *Driver) FirstTakeover(i int) time.Duration {
 	if first == 0 {
 		return 0
 	}
-	return time.Duration(first - d.peers[i].died.Load())
+	return time.Duration(first - d.peers[i].fell.Load())
 }
 
 // Progress is how far a Driver has come.
@@ -143,21 +208,43 @@ type Progress struct {
 	Events  int // answered
 	Synced  int // of them, those answered after they were stored
 	Adopted int // calls that were adopted for an event, or to be looked at
+
+	Strayed    int // events that were sent to a wrong node on purpose
+	Redirected int // answers that named another node, which lives, as the owner
 }
 
 // Progress returns how far the driver has come.
 func (d *Driver) Progress() Progress {
-	return Progress{int(d.events.Load()), int(d.synced.Load()), int(d.adopted.Load())}
+	return Progress{
+		Events: int(d.events.Load()), Synced: int(d.synced.Load()), Adopted: int(d.adopted.Load()),
+		Strayed: int(d.strayed.Load()), Redirected: int(d.redirected.Load()),
+	}
 }
 
-// alive returns the first node from i on that is not known to be dead; i if all are.
-func (d *Driver) alive(i int) int {
-	for k := range d.Nodes {
-		if j := (i + k) % len(d.Nodes); !d.peers[j].dead.Load() {
+// alive returns node i, if it is not known to be dead, else one that is not: which of them depends on the call, so that they share a
+// dead node's. It returns i if all are.
+func (d *Driver) alive(i int, r *record) int {
+	n := len(d.Nodes)
+	if i %= n; n == 1 || !d.peers[i].dead.Load() {
+		return i
+	}
+	for k := range n - 1 {
+		if j := (i + 1 + (r.i/n+k)%(n-1)) % n; !d.peers[j].dead.Load() {
 			return j
 		}
 	}
-	return i % len(d.Nodes)
+	return i
+}
+
+// other returns a node that is not known to be dead, and is not i; i if there is none.
+func (d *Driver) other(i, draw int) int {
+	n := len(d.Nodes)
+	for k := range n - 1 {
+		if j := (i + 1 + (draw+k)%(n-1)) % n; !d.peers[j].dead.Load() {
+			return j
+		}
+	}
+	return i
 }
 
 func (d *Driver) index(addr string) int {

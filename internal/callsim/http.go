@@ -94,6 +94,7 @@ func (n *Node) answer(w http.ResponseWriter, r *http.Request, do func(context.Co
 	}
 	var err error
 	for range tries {
+		re = Reply{}
 		err = do(r.Context(), e, &re)
 		// The session left while it was in use, or came while it was being made: look again.
 		if !errors.Is(err, kvstore.ErrFenced) && !errors.Is(err, kvstore.ErrReleased) &&
@@ -113,6 +114,7 @@ func (n *Node) answer(w http.ResponseWriter, r *http.Request, do func(context.Co
 func explain(err error, re *Reply) int {
 	var owned *kvstore.OwnedError
 	var gap gapError
+	var gone awayError
 	var no refusal
 	switch {
 	case errors.As(err, &owned) && owned.Addr != "":
@@ -129,7 +131,7 @@ func explain(err error, re *Reply) int {
 		return http.StatusBadRequest
 	case errors.Is(err, kvstore.ErrOwned), errors.Is(err, kvstore.ErrFenced), errors.Is(err, kvstore.ErrReleased),
 		errors.Is(err, kvstore.ErrSuspended), errors.Is(err, kvstore.ErrDraining), errors.Is(err, kvstore.ErrClosed),
-		errors.Is(err, kvstore.ErrFull), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		errors.As(err, &gone), errors.Is(err, kvstore.ErrFull), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError

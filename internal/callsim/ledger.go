@@ -12,8 +12,9 @@ type Ledger struct {
 	start time.Time
 	calls []record
 
-	mu    sync.Mutex
-	found Findings
+	mu     sync.Mutex
+	found  Findings
+	seized map[int]int // calls that went back when another node adopted them from one that lived, by that one
 }
 
 // record is one call in the ledger. It belongs to one goroutine at a time.
@@ -29,6 +30,9 @@ type record struct {
 	over   bool            // the call's end was answered
 	node   int             // who answered last
 	wrong  verdict         // the first that was not whole
+
+	tenures []tenure // who was heard of as its owner
+	struck  bool     // it was adopted while its node was suspended
 }
 
 // Findings is what a Ledger found. All but the losses within the lag must be zero.
@@ -42,13 +46,14 @@ type Findings struct {
 	Corrupt       int // calls with entries that never were so
 	Regressed     int // calls that went back although their node lived
 	CleanExitLost int // calls that are not exactly as answered after a clean exit
+	ZombieLanded  int // calls in which a late write shows, of a tenure that was over
 
 	Problems []string // the first few, in words
 }
 
 // Broken reports whether a guarantee was broken, other than the bound of the loss.
 func (f *Findings) Broken() bool {
-	return f.SyncedLost+f.CallsLost+f.Torn+f.Corrupt+f.Regressed+f.CleanExitLost > 0
+	return f.SyncedLost+f.CallsLost+f.Torn+f.Corrupt+f.Regressed+f.CleanExitLost+f.ZombieLanded > 0
 }
 
 // maxProblems bounds what is told in words: the first ones matter.
@@ -56,7 +61,7 @@ const maxProblems = 20
 
 // NewLedger returns the ledger of a number of calls that have not begun.
 func NewLedger(m Model, calls int) *Ledger {
-	l := &Ledger{model: m, start: time.Now(), calls: make([]record, calls)}
+	l := &Ledger{model: m, start: time.Now(), calls: make([]record, calls), seized: map[int]int{}}
 	for i := range l.calls {
 		l.calls[i].i, l.calls[i].id = i, m.ID(i)
 	}
@@ -104,6 +109,10 @@ func (l *Ledger) inspect(r *record, found map[string]Part, where string) {
 	if r.wrong != whole {
 		return
 	}
+	if why := r.late(found); why != "" {
+		l.land(r, where, why)
+		return
+	}
 	v, why := l.model.judge(r.i, found, r.sent)
 	r.wrong = v
 	switch v {
@@ -115,7 +124,7 @@ func (l *Ledger) inspect(r *record, found map[string]Part, where string) {
 }
 
 // takeover judges how far a call had come that another node took over, and goes on from there. found is
-// false if there was no call. died is when its node was killed; negative if it lives.
+// false if there was no call. died is when its node was killed or suspended, or says that it lives: see lives.
 func (l *Ledger) takeover(r *record, n uint64, found bool, died time.Duration) {
 	end := l.model.End(r.i)
 	ending := end > 0 && r.sent >= end // its end was sent: to be gone is right
@@ -140,9 +149,14 @@ func (l *Ledger) takeover(r *record, n uint64, found bool, died time.Duration) {
 	if back < r.synced {
 		l.note(&l.found.SyncedLost, int(r.synced-back), r, "back at event %d: %d was synced", back, r.synced)
 	}
-	if died < 0 {
+	switch died {
+	case lives:
 		l.note(&l.found.Regressed, 1, r, "back at event %d of %d, and nobody had died", back, r.acked)
-	} else {
+	case adopted:
+		l.mu.Lock()
+		l.seized[r.node]++
+		l.mu.Unlock()
+	default:
 		l.mu.Lock()
 		l.found.Lost += int(r.acked - back)
 		l.found.WorstLoss = max(l.found.WorstLoss, died-r.acks[back])
@@ -151,6 +165,26 @@ func (l *Ledger) takeover(r *record, n uint64, found bool, died time.Duration) {
 	r.acked, r.acks = back, r.acks[:back]
 	r.synced = min(r.synced, back)
 	r.over = false
+}
+
+// What takeover is told instead of a time.
+const (
+	lives   time.Duration = -1 // nobody died
+	adopted time.Duration = -2 // nobody died, as far as is known, but another node adopted the call: see Excuse
+)
+
+// Excuse judges the calls that went back when others adopted them from node i, which lived: if its lease had been over, by the
+// store's word, it was slow or cut off, and what it had not stored is lost as in a kill. Else nobody had a right to
+// adopt them. It returns how many calls those were.
+func (l *Ledger) Excuse(i int, lapsed bool) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.seized[i]
+	if n > 0 && !lapsed {
+		l.found.Regressed += n
+		l.found.Problems = append(l.found.Problems, fmt.Sprintf("%d calls went back: others adopted them from a node whose lease ran", n))
+	}
+	return n
 }
 
 // exactly judges a call that must be just as it was answered: nothing was lost, nothing is under way.

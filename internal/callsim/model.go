@@ -105,11 +105,23 @@ const (
 	whole   verdict = iota
 	torn            // each entry is as it once was, but not all at the same time
 	corrupt         // an entry is as it never was
+	landed          // an entry was written by a tenure that was over
 )
+
+// unmarked returns the entries without their marks.
+func unmarked(found map[string]Part) map[string]Part {
+	plain := make(map[string]Part, len(found))
+	for key, p := range found {
+		p.By = ""
+		plain[key] = p
+	}
+	return plain
+}
 
 // Judge compares the entries of call i with what they must be after the event whose number the
 // dialog has. sent is the number of the last event that was ever sent. It returns what is wrong, in words.
 func (m Model) judge(i int, found map[string]Part, sent uint64) (verdict, string) {
+	found = unmarked(found)
 	n := found[Dialog].N
 	if n > sent {
 		return corrupt, fmt.Sprintf("it has seen event %d, and only %d were sent", n, sent)

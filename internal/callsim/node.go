@@ -22,6 +22,11 @@ import (
 // A call that is not here is adopted, or answered with its owner's address (307). Until it has been
 // given a store, and after Close, a node answers 503.
 type Node struct {
+	// Shared says that other nodes serve from the same store at the same time: a new call is claimed from the store before it is
+	// answered, so that it is never made twice; and each entry is marked with the tenure that wrote it (Part.By), so that
+	// a late write of a former owner can be told from the owner's own. It is set before Open.
+	Shared bool
+
 	name string
 	mux  *http.ServeMux
 	on   atomic.Pointer[engine] // nil while there is no store
@@ -34,6 +39,8 @@ const hold = 100 * time.Millisecond
 
 // engine is what a node has while it has a store.
 type engine struct {
+	shared  bool
+	name    string
 	db      *kvstore.DB[Part]
 	meter   *meter
 	changed atomic.Int64 // entries that events changed
@@ -62,7 +69,7 @@ func (n *Node) Waiting(why string) { n.why.Store(&why) }
 // Open opens a DB on st, and serves; it is called once. addr is where this node's HTTP server can be
 // reached. The caller closes st, after Close.
 func (n *Node) Open(ctx context.Context, st store.Store, addr string, o kvstore.Options) error {
-	e := &engine{meter: &meter{Store: st}, stop: make(chan struct{}), done: make(chan struct{})}
+	e := &engine{shared: n.Shared, name: n.name, meter: &meter{Store: st, shared: n.Shared}, stop: make(chan struct{}), done: make(chan struct{})}
 	o.Node, o.Addr = n.name, addr
 	db, err := kvstore.Open[Part](ctx, e.meter, o)
 	if err != nil {
@@ -169,17 +176,25 @@ func (gapError) Error() string { return "events before this one are missing" }
 func (e *engine) feed(ctx context.Context, id string, ev Event, sync bool, re *Reply) error {
 	s, adoption, err := e.find(ctx, id)
 	if errors.Is(err, kvstore.ErrNotFound) && ev.Kind == Invite {
-		s, err = e.db.Create(ctx, id) // no round trip: the first flush stores it
+		if e.shared {
+			s, err = e.db.AdoptOrCreate(ctx, id)
+		} else {
+			s, err = e.db.Create(ctx, id) // no round trip: the first flush stores it
+		}
 	}
 	if err != nil {
 		return err
 	}
 	if adoption != nil {
-		re.Adopted = adoption
+		re.Adopted, re.Epoch = adoption, s.Epoch()
+	}
+	by := ""
+	if e.shared {
+		by = tenureName(e.name, s.Epoch()) // a handle's tenure does not change
 	}
 	var tx transaction
 	err = s.Update(ctx, func(t *kvstore.Tx[Part]) error {
-		tx = transaction{Tx: t} // anew each time: the function may run more than once
+		tx = transaction{Tx: t, by: by} // anew each time: the function may run more than once
 		d, err := tx.get(Dialog)
 		if err != nil {
 			return err
@@ -220,6 +235,7 @@ func (e *engine) feed(ctx context.Context, id string, ev Event, sync bool, re *R
 // transaction is a kvstore.Tx as entries.
 type transaction struct {
 	*kvstore.Tx[Part]
+	by      string
 	changed int64
 	n       uint64 // the call's last event, after this one
 	over    bool   // it is to be deleted
@@ -233,8 +249,13 @@ func (t *transaction) get(key string) (Part, error) {
 	return p, err
 }
 
-func (t *transaction) put(key string, p Part) error { t.changed++; return t.Put(key, p) }
-func (t *transaction) remove(key string) error      { t.changed++; return t.Delete(key) }
+func (t *transaction) put(key string, p Part) error {
+	t.changed++
+	p.By = t.by
+	return t.Put(key, p)
+}
+
+func (t *transaction) remove(key string) error { t.changed++; return t.Delete(key) }
 
 // NodeStats is what GET /stats answers.
 type NodeStats struct {
@@ -247,6 +268,9 @@ type NodeStats struct {
 	LongestLagMS   float64 `json:"longest_lag_ms"`
 	LongestFlushMS float64 `json:"longest_flush_ms"` // what is under way included
 	Flushing       int     `json:"flushing"`         // calls to the store under way
+
+	Refused int64 `json:"refused"` // changes that the store refused, as they were of a tenure that was over
+	Lapses  int64 `json:"lapses"`  // how often the lease was over, by the store's word
 
 	Adoptions  int     `json:"adoptions"`
 	AdoptP50MS float64 `json:"adopt_p50_ms"`
@@ -262,7 +286,7 @@ func (n *Node) Stats() NodeStats {
 	}
 	st := NodeStats{
 		Node: n.name, Serving: true, DB: e.db.Stats(), Changed: e.changed.Load(),
-		Flushing: int(e.meter.running.Load()),
+		Flushing: int(e.meter.running.Load()), Refused: e.meter.refused.Load(), Lapses: e.meter.lapses.Load(),
 	}
 	st.LongestFlushMS = millis(st.DB.LongestFlush)
 	e.mu.Lock()

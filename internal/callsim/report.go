@@ -90,20 +90,30 @@ func Per(a, b float64) float64 {
 	return math.Round(100*a/b) / 100
 }
 
+// Table is a report as text, in the making.
+type Table struct{ strings.Builder }
+
+// Row adds a line: a name, its value, and what else is to be said.
+func (t *Table) Row(name, value, note string) {
+	fmt.Fprintln(t, strings.TrimRight(fmt.Sprintf("  %-28s %10s   %s", name, value, note), " "))
+}
+
+// Must adds a line with a number that must be zero.
+func (t *Table) Must(name string, n int, note string) {
+	mark := "must be 0"
+	if n != 0 {
+		mark = "MUST BE 0"
+	}
+	t.Row(name, Group(n), mark+note)
+}
+
+// MS returns a number of milliseconds as text.
+func MS(v float64) string { return fmt.Sprintf("%.1f ms", v) }
+
 // Print writes the report as a table.
 func (r *Report) Print(w io.Writer) error {
-	var t strings.Builder
-	row := func(name, value, note string) {
-		fmt.Fprintln(&t, strings.TrimRight(fmt.Sprintf("  %-28s %10s   %s", name, value, note), " "))
-	}
-	must := func(name string, n int, note string) {
-		mark := "must be 0"
-		if n != 0 {
-			mark = "MUST BE 0"
-		}
-		row(name, Group(n), mark+note)
-	}
-	ms := func(v float64) string { return fmt.Sprintf("%.1f ms", v) }
+	var t Table
+	row, must, ms := t.Row, t.Must, MS
 	mid := ""
 	if r.MidWrite {
 		mid = ", in mid-write"

@@ -16,7 +16,7 @@ import (
 // returns how many it asked for.
 func (d *Driver) CheckLive(ctx context.Context) (int, error) {
 	return d.Ledger.each(d.Workers, func(r *record) error {
-		status, re, err := d.Client.Call(ctx, d.Nodes[d.alive(r.node)], r.id)
+		status, re, err := d.call(ctx, r)
 		switch {
 		case err != nil:
 			return err
@@ -29,6 +29,60 @@ func (d *Driver) CheckLive(ctx context.Context) (int, error) {
 		}
 		return nil
 	})
+}
+
+// call asks for a call at its node, and where that one sends us.
+func (d *Driver) call(ctx context.Context, r *record) (status int, re Reply, err error) {
+	at := d.alive(r.node, r)
+	for range 1000 {
+		status, re, err = d.Client.Call(ctx, d.Nodes[at], r.id)
+		switch {
+		case err != nil:
+			return status, re, err
+		case status == http.StatusTemporaryRedirect:
+			if at = d.index(re.Owner); at < 0 {
+				return status, re, nil
+			}
+			if !d.peers[at].dead.Load() {
+				continue
+			}
+			at = d.alive(at, r) // its lease runs on
+		case status != http.StatusServiceUnavailable:
+			return status, re, nil
+		}
+		if err := rest(ctx); err != nil {
+			return status, re, err
+		}
+	}
+	return status, re, nil
+}
+
+// CheckLate looks in st at the calls that were left alone (Still) and were adopted from a node that was suspended, after that one was let
+// go on and has tried to store what it had: each must be as its new owner found it, and be that one's. Anything else
+// is a late write. It returns how many it looked at.
+func (d *Driver) CheckLate(ctx context.Context, st store.Store) (n int, err error) {
+	var codec kvstore.Msgpack
+	for i := 0; i < len(d.Ledger.calls); i += 2 {
+		r := &d.Ledger.calls[i]
+		if !r.struck || d.peers[r.node].dead.Load() || len(r.tenures) == 0 || r.over || r.wrong != whole {
+			continue
+		}
+		snap, err := st.Load(ctx, r.id)
+		if err != nil {
+			return n, err
+		}
+		found := map[string]Part{}
+		for _, e := range snap.Entries {
+			var p Part
+			if err := codec.Decode(e.Value, &p); err != nil {
+				return n, fmt.Errorf("call %s, %s: %w", r.id, name(e.Key), err)
+			}
+			found[e.Key] = p
+		}
+		d.Ledger.untouched(r, snap.Header, found)
+		n++
+	}
+	return n, nil
 }
 
 // CheckStored adopts every call from st, after all nodes were closed: each must be exactly as it was

@@ -45,7 +45,7 @@ func (w *worker) run(ctx context.Context) error {
 		} else if r = w.pick(); r == nil {
 			time.Sleep(pause) // all are over
 		}
-		for ; n > 0 && r != nil && !r.over && !w.d.stopping.Load(); n-- {
+		for ; n > 0 && r != nil && !r.over && !w.still(r) && !w.d.stopping.Load(); n-- {
 			if err := w.event(ctx, r); err != nil {
 				return err
 			}
@@ -59,11 +59,14 @@ func (w *worker) run(ctx context.Context) error {
 	return nil
 }
 
-// pick returns a call that is not over; nil if there is none.
+// still reports whether a call gets no events now.
+func (w *worker) still(r *record) bool { return r.i%2 == 0 && w.d.still.Load() }
+
+// pick returns a call that is not over, and may get an event; nil if there is none.
 func (w *worker) pick() *record {
 	start := w.rng.IntN(len(w.calls))
 	for k := range w.calls {
-		if r := w.calls[(start+k)%len(w.calls)]; !r.over {
+		if r := w.calls[(start+k)%len(w.calls)]; !r.over && !w.still(r) {
 			return r
 		}
 	}
@@ -83,7 +86,7 @@ func (w *worker) takeOver(ctx context.Context) error {
 				continue
 			}
 			var err error
-			if r.over || k%2 == 0 {
+			if r.over || k%2 == 0 || w.still(r) {
 				err = w.look(ctx, r)
 			} else {
 				err = w.event(ctx, r)
@@ -106,14 +109,20 @@ func (w *worker) event(ctx context.Context, r *record) error {
 		sync = w.d.Model.Always(r.i)
 	}
 	r.begin(ev.N)
-	return w.ask(ctx, r, func(addr string) (bool, int, Reply, error) {
+	stray := w.d.Stray > 0 && ev.N > 1 && !w.d.straight.Load() && w.rng.IntN(1000) < w.d.Stray
+	return w.ask(ctx, r, stray, func(ctx context.Context, addr string) (bool, int, Reply, error) {
+		sent := w.d.Ledger.now()
 		status, re, err := w.d.Client.Feed(ctx, addr, r.id, ev, sync)
 		if err == nil && status == http.StatusOK && re.N >= ev.N {
-			w.settle(r, &re, min(re.N, ev.N-1), true) // what was there before it
+			w.settle(r, &re, addr, min(re.N, ev.N-1), true) // what was there before it
+			r.begin(ev.N)
 			w.d.Ledger.ack(r, ev, sync)
 			w.d.events.Add(1)
 			if sync {
 				w.d.synced.Add(1)
+				if int64(sent) > w.d.marked.Load() {
+					w.d.answered.CompareAndSwap(0, int64(w.d.Ledger.now()))
+				}
 			}
 			return true, status, re, nil
 		}
@@ -123,41 +132,54 @@ func (w *worker) event(ctx context.Context, r *record) error {
 
 // look asks for a call.
 func (w *worker) look(ctx context.Context, r *record) error {
-	return w.ask(ctx, r, func(addr string) (bool, int, Reply, error) {
+	return w.ask(ctx, r, false, func(ctx context.Context, addr string) (bool, int, Reply, error) {
 		status, re, err := w.d.Client.Call(ctx, addr, r.id)
 		if err == nil && status == http.StatusOK {
-			w.settle(r, &re, re.N, true)
+			w.settle(r, &re, addr, re.N, true)
 			return true, status, re, nil
 		}
 		return false, status, re, err
 	})
 }
 
-// ask sends a request to one node after the other until it is answered.
-func (w *worker) ask(ctx context.Context, r *record, send func(addr string) (bool, int, Reply, error)) error {
+// ask sends a request to one node after the other until it is answered, first to a wrong one if it is a stray.
+func (w *worker) ask(ctx context.Context, r *record, stray bool, send func(ctx context.Context, addr string) (bool, int, Reply, error)) error {
 	d := w.d
-	at := d.alive(r.node)
+	at := d.alive(r.node, r)
+	if stray = stray && at == r.node; stray {
+		if at = d.other(at, w.rng.IntN(len(d.Nodes))); at != r.node {
+			d.strayed.Add(1)
+		}
+	}
 	redirects := 0
 	for {
-		done, status, re, err := send(d.Nodes[at])
+		done, status, re, err := send(d.peers[at].reach.Load().ctx, d.Nodes[at])
 		switch {
 		case done:
 			r.node = at
 			return nil
 		case err != nil && ctx.Err() != nil:
 			return errStopped
-		case err != nil, status == http.StatusServiceUnavailable:
-			// It is dead, or not ready: go on, at another one if there is one.
+		case err != nil:
+			// It is dead: go on, at another one if there is one.
 			if err := rest(ctx); err != nil {
 				return err
 			}
-			at, redirects = d.alive(at+1), 0
+			at, redirects = d.alive(at+1, r), 0
+		case status == http.StatusServiceUnavailable:
+			// It is not ready. Another one need not be asked, unless the call's own is dead.
+			if err := rest(ctx); err != nil {
+				return err
+			}
+			at, redirects = d.alive(r.node, r), 0
+		case status == http.StatusNotFound && stray:
+			at, stray = d.alive(r.node, r), false // the wrong one to ask
 		case status == http.StatusNotFound:
-			w.settle(r, &re, 0, false)
+			w.settle(r, &re, d.Nodes[at], 0, false)
 			r.node = at
 			return nil
 		case status == http.StatusConflict: // it went back
-			w.settle(r, &re, re.N, true)
+			w.settle(r, &re, d.Nodes[at], re.N, true)
 			r.node = at
 			return nil
 		case status == http.StatusTemporaryRedirect && redirects < hops:
@@ -167,7 +189,8 @@ func (w *worker) ask(ctx context.Context, r *record, send func(addr string) (boo
 				return fmt.Errorf("node %s sends call %s to %q, which is none of the nodes", re.Node, r.id, re.Owner)
 			}
 			if !d.peers[owner].dead.Load() {
-				at = owner
+				d.redirected.Add(1)
+				at, stray = owner, false
 				continue
 			}
 			// Its lease runs on, although it is dead.
@@ -182,12 +205,14 @@ func (w *worker) ask(ctx context.Context, r *record, send func(addr string) (boo
 }
 
 // settle judges how far a call had come, if it may have changed hands.
-func (w *worker) settle(r *record, re *Reply, n uint64, found bool) {
+func (w *worker) settle(r *record, re *Reply, addr string, n uint64, found bool) {
 	d, l := w.d, w.d.Ledger
-	died := time.Duration(-1)
+	died := lives
 	p := &d.peers[r.node]
 	if t := p.died.Load(); t > 0 {
 		died = time.Duration(t)
+	} else if re.Adopted != nil && d.index(addr) != r.node {
+		died = adopted
 	}
 	entries := re.Entries
 	if a := re.Adopted; a != nil {
@@ -200,10 +225,21 @@ func (w *worker) settle(r *record, re *Reply, n uint64, found bool) {
 			p.first.CompareAndSwap(0, int64(l.now()))
 		}
 	}
+	if found && re.Epoch > 0 {
+		from := re.N
+		if re.Adopted != nil {
+			from = re.Adopted.N
+		}
+		r.reign(tenureName(re.Node, re.Epoch), from)
+	}
 	if found && (entries != nil || re.Adopted != nil) {
 		l.inspect(r, entries, "at node "+re.Node)
 	}
 	l.takeover(r, n, found, died)
+	if re.Adopted != nil {
+		r.sent = n // nothing that was sent to former owners can come any more
+		r.struck = r.struck || died >= 0 && p.suspended.Load()
+	}
 }
 
 // rest waits for a moment.
