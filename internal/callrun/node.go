@@ -59,14 +59,15 @@ func NodeMain(program string, args []string, flags func(f *flag.FlagSet) Opener)
 
 	ctx, cancel := Child()
 	defer cancel()
-	if err := beNode(ctx, *name, *addr, open); err != nil {
+	if err := Serve(ctx, *name, *addr, open); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: node %s: %v\n", program, *name, err)
 		return ExitFailed
 	}
 	return 0
 }
 
-func beNode(ctx context.Context, name, addr string, open Opener) error {
+// Serve is a node's whole life, until ctx is over.
+func Serve(ctx context.Context, name, addr string, open Opener) error {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err

@@ -35,6 +35,7 @@ type Command struct {
 	Role string // the program's first argument, which its main function looks at
 	Name string
 	Args []string
+	Env  []string // beside this process's own
 
 	// Leash has the system kill the process when this one ends, however that ends, where the system can. For what may stand still,
 	// and so cannot end by itself.
@@ -50,6 +51,7 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	p := &Process{Name: c.Name, serving: make(chan struct{}), done: make(chan struct{})}
 	p.cmd = exec.Command(self, append([]string{c.Role, "-name", c.Name}, c.Args...)...)
 	p.cmd.Stderr = os.Stderr
+	p.cmd.Env = append(os.Environ(), c.Env...)
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
