@@ -53,6 +53,8 @@ func main() {
 		switch os.Args[1] {
 		case nodeRole:
 			os.Exit(nodeMain(os.Args[2:]))
+		case serverRole:
+			os.Exit(serverMain(os.Args[2:]))
 		}
 	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
@@ -108,6 +110,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		return c, fmt.Errorf("-%s is %v: it must be %s", name, value, want)
 	}
 	_, known := engineOf(c.store)
+	known = known || c.store == embedded
 	host, port, noAddr := net.SplitHostPort(c.listen)
 	switch {
 	case f.NArg() > 0:

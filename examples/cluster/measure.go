@@ -33,20 +33,30 @@ var names = [...]string{killed: "a", stopped: "b", spared: "c"}
 // trial is one run.
 type trial struct {
 	config
-	store  store.Store // the judge's own way to it
-	nodes  []*callrun.Process
-	watch  []*callsim.Watch
-	driver *callsim.Driver
-	line   *callsim.Line
-	began  time.Time
-	lapses [len(names)]int64 // of each node that was not stopped on purpose
-	report report
+	servers *cluster    // nil: the store is not the demo's
+	store   store.Store // the judge's own way to it
+	nodes   []*callrun.Process
+	watch   []*callsim.Watch
+	driver  *callsim.Driver
+	line    *callsim.Line
+	began   time.Time
+	lapses  [len(names)]int64 // of each node, but for those that were our doing
+	report  report
 }
 
 // measure makes the run: the nodes, events, the faults, a clean exit, and the checks.
 func measure(ctx context.Context, c config, line *callsim.Line) (r *report, err error) {
 	defer line.Clear()
 	s := spec{store: c.store, lease: c.lease, maxDelay: c.maxDelay, leaky: c.leaky, space: "kvstore_cluster_" + random()}
+	t := &trial{config: c, line: line}
+	if c.store == embedded {
+		line.Show("starting %d servers", servers)
+		if t.servers, err = startCluster(ctx); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, t.servers.stop()) }()
+		s.store = t.servers.url()
+	}
 	e, _ := engineOf(s.store)
 	st, err := e.open(ctx, s.store, s.space)
 	if err != nil {
@@ -60,7 +70,7 @@ func measure(ctx context.Context, c config, line *callsim.Line) (r *report, err 
 
 	client := callsim.NewClient(c.workers + 8)
 	defer client.Close()
-	t := &trial{config: c, store: st, line: line}
+	t.store = st
 	for i := range names {
 		p, err := s.start(ctx, names[i])
 		if err != nil {
@@ -128,7 +138,7 @@ func (t *trial) play(ctx context.Context) (err error) {
 	if err := until(ctx, t, time.After(time.Until(t.began.Add(time.Duration(t.seconds*float64(time.Second)))))); err != nil {
 		return err
 	}
-	for _, fault := range []func(context.Context) error{t.kill, t.stop} {
+	for _, fault := range []func(context.Context) error{t.kill, t.stop, t.breakStore} {
 		if err := fault(ctx); err != nil {
 			return err
 		}
@@ -193,6 +203,46 @@ func (t *trial) stop(ctx context.Context) error {
 	}
 	d.Resume(stopped)
 	d.Still(false)
+	return nil
+}
+
+// breakStore kills a server of the store, and starts it again. Meanwhile leases may end, as nobody can renew them: then all events wait. None
+// is sent to a wrong node, which would be right to adopt a call whose owner's lease was not renewed yet.
+func (t *trial) breakStore(ctx context.Context) error {
+	d := t.driver
+	if t.servers == nil {
+		return nil
+	}
+	d.Straight(true)
+	if err := until(ctx, t, time.After(afterwards)); err != nil {
+		return err
+	}
+	i, err := t.servers.killLeader(ctx)
+	if err != nil {
+		return err
+	}
+	d.Mark()
+	end := time.Now().Add(4 * callrun.Patience)
+	for d.SinceMark() == 0 {
+		if time.Now().After(end) {
+			return errors.New("nothing is stored any more since a server of the store was killed")
+		}
+		if err := until(ctx, t, time.After(10*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	first := ms(d.SinceMark())
+	t.report.FirstAnswerStoreMS = &first
+	if err := t.servers.start(ctx, i); err != nil {
+		return err
+	}
+	if err := t.servers.members[i].Served(ctx); err != nil {
+		return err
+	}
+	if err := until(ctx, t, time.After(t.lease)); err != nil { // each was renewed by then
+		return err
+	}
+	d.Straight(false)
 	return nil
 }
 

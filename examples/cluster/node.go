@@ -62,7 +62,7 @@ func (s *spec) open(ctx context.Context, n *callsim.Node, o *kvstore.Options) (s
 	}
 	st, err := e.open(ctx, s.store, s.space)
 	if err == nil && s.leaky {
-		st = leaky{st}
+		st = callsim.Leaky{Store: st}
 	}
 	return st, err
 }
@@ -82,27 +82,4 @@ look at it:     curl -L %[1]s/calls/c1
 Kinds: invite ringing answer media hold resume refresh tone bye. Ctrl-C ends the node cleanly.
 `, c.listen, c.node, os.Getpid())
 	return callrun.Serve(ctx, c.node, c.listen, s.open)
-}
-
-// leaky is a store with a broken fence, for a look at what the judge says of one: what the store refuses as late, it writes in the
-// name of whoever is the owner now.
-type leaky struct{ store.Store }
-
-// Apply implements store.Store.
-func (l leaky) Apply(ctx context.Context, changes []store.Change) ([]store.Result, error) {
-	rs, err := l.Store.Apply(ctx, changes)
-	for i := range rs {
-		h := rs[i].Header
-		if rs[i].Outcome != store.Fenced || !h.Exists() || h.Owner == changes[i].Owner {
-			continue
-		}
-		c := changes[i]
-		c.Owner, c.Epoch, c.Seq, c.Create = h.Owner, h.Epoch, h.Seq+1, false
-		late, err := l.Store.Apply(ctx, []store.Change{c})
-		if err != nil {
-			return nil, err
-		}
-		rs[i] = late[0]
-	}
-	return rs, err
 }

@@ -22,6 +22,7 @@ const Patience = 15 * time.Second
 type Process struct {
 	Name string
 	Addr string
+	role string
 	cmd  *exec.Cmd
 	in   io.Closer // closing it is what tells the process to end
 
@@ -48,7 +49,7 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{Name: c.Name, serving: make(chan struct{}), done: make(chan struct{})}
+	p := &Process{Name: c.Name, role: c.Role, serving: make(chan struct{}), done: make(chan struct{})}
 	p.cmd = exec.Command(self, append([]string{c.Role, "-name", c.Name}, c.Args...)...)
 	p.cmd.Stderr = os.Stderr
 	p.cmd.Env = append(os.Environ(), c.Env...)
@@ -99,8 +100,8 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	return nil, err
 }
 
-// String returns the process's name, for people.
-func (p *Process) String() string { return "node " + p.Name }
+// String returns what the process is, for people: its role and its name.
+func (p *Process) String() string { return p.role + " " + p.Name }
 
 // Served waits until the process serves.
 func (p *Process) Served(ctx context.Context) error {
@@ -112,7 +113,7 @@ func (p *Process) Served(ctx context.Context) error {
 	case <-p.done:
 		return p.Ended()
 	case <-timer.C:
-		return fmt.Errorf("%s did not get the store within %v", p, Patience)
+		return fmt.Errorf("%s does not serve after %v", p, Patience)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
