@@ -90,6 +90,9 @@ func (r *report) Print(w io.Writer) error {
 	if r.FirstAnswerStoreMS != nil {
 		t.Row("store to first answer", ms(*r.FirstAnswerStoreMS), "of an event that was stored after a server of the store was killed")
 	}
+	if r.Lapses > 0 {
+		t.Row("leases that lapsed", group(r.Lapses), fmt.Sprintf("of nodes that ran: the store was away, or the machine too busy; %s calls lost unsynced events then", group(r.LapsedCalls)))
+	}
 	t.Row("lag bound", ms(r.LagBoundMS), fmt.Sprintf("MaxDelay + the longest flush, %s", ms(r.LongestFlushMS)))
 	above := ""
 	if !r.WithinBound {
@@ -104,10 +107,6 @@ func (r *report) Print(w io.Writer) error {
 	t.Must("went back without a fault", r.Regressed, "")
 	t.Must("lost in a clean exit", r.CleanExitLost, fmt.Sprintf("   (%s calls checked, in two rounds)", group(r.Checked)))
 	fmt.Fprintln(&t)
-	if r.Lapses > 0 {
-		fmt.Fprintf(&t, "note: %d times the lease of a node was over that ran: the machine was too busy, or the store was away. Others adopted\n"+
-			"calls meanwhile, of which %s lost what was not stored.\n\n", r.Lapses, group(r.LapsedCalls))
-	}
 	if !r.WithinBound && r.OK {
 		fmt.Fprintf(&t, "warning: the worst loss is above the lag bound: the flush that the fault cut off was slower than any before,\n"+
 			"or the system kept a process from running. On a quiet machine this should not happen.\n\n")

@@ -10,6 +10,9 @@ import (
 // name of whoever is the owner now.
 type Leaky struct{ store.Store }
 
+// Barrier is the store's own.
+func (l Leaky) Barrier(ctx context.Context) error { return barrier(ctx, l.Store) }
+
 // Apply implements store.Store.
 func (l Leaky) Apply(ctx context.Context, changes []store.Change) ([]store.Result, error) {
 	rs, err := l.Store.Apply(ctx, changes)

@@ -52,6 +52,16 @@ func (m *meter) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) 
 	return ran, m.away(err)
 }
 
+// Barrier has the store confirm what it can, if it is one that can do more than it acknowledges.
+func (m *meter) Barrier(ctx context.Context) error { return m.away(barrier(ctx, m.Store)) }
+
+func barrier(ctx context.Context, st store.Store) error {
+	if b, ok := st.(interface{ Barrier(context.Context) error }); ok {
+		return b.Barrier(ctx)
+	}
+	return nil
+}
+
 // awayError is that the store did not answer, which says nothing of what was asked for: ask again. An embedded store that
 // fails is the node's own failure; one that others share may be away for a while.
 type awayError struct{ error }
