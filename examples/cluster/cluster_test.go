@@ -60,7 +60,7 @@ func play(t *testing.T, args ...string) (r report, status int) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	args = append([]string{"-calls", "300", "-seconds", "0.5", "-workers", "12", "-seed", "42", "-json"}, args...)
+	args = append([]string{"-calls", "300", "-seconds", "0.5", "-workers", "24", "-seed", "42", "-json"}, args...)
 	cmd := exec.CommandContext(ctx, filepath.Join(program.dir, binary), args...)
 	cmd.Stderr = os.Stderr
 	tmp := t.TempDir()

@@ -73,7 +73,8 @@ const space = "kvstore_cluster"
 // serve is a node that was started by hand.
 func serve(ctx context.Context, c config, w io.Writer) error {
 	s := spec{store: c.store, space: space, lease: c.lease, maxDelay: c.maxDelay}
-	fmt.Fprintf(w, `node %[2]s serves at %[1]s (pid %[3]d)
+	return callrun.Serve(ctx, c.node, c.listen, s.open, nil, func() {
+		fmt.Fprintf(w, `node %[2]s serves at %[1]s (pid %[3]d)
 
 feed a call:    curl -L -d '{"kind":"invite"}' %[1]s/calls/c1/events
 wait for it:    curl -L -d '{"kind":"answer"}' '%[1]s/calls/c1/events?sync=1'
@@ -81,5 +82,5 @@ look at it:     curl -L %[1]s/calls/c1
 
 Kinds: invite ringing answer media hold resume refresh tone bye. Ctrl-C ends the node cleanly.
 `, c.listen, c.node, os.Getpid())
-	return callrun.Serve(ctx, c.node, c.listen, s.open)
+	})
 }

@@ -59,21 +59,23 @@ func NodeMain(program string, args []string, flags func(f *flag.FlagSet) Opener)
 
 	ctx, cancel := Child()
 	defer cancel()
-	if err := Serve(ctx, *name, *addr, open); err != nil {
+	if err := Serve(ctx, *name, *addr, open, SayAddr, SayServing); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: node %s: %v\n", program, *name, err)
 		return ExitFailed
 	}
 	return 0
 }
 
-// Serve is a node's whole life, until ctx is over.
-func Serve(ctx context.Context, name, addr string, open Opener) error {
+// Serve is a node's whole life, until ctx is over. It tells, unless listens and serves are nil, where it listens, and then that it serves.
+func Serve(ctx context.Context, name, addr string, open Opener, listens func(addr string), serves func()) error {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
 	addr = ln.Addr().String()
-	SayAddr(addr)
+	if listens != nil {
+		listens(addr)
+	}
 
 	node := callsim.NewNode(name)
 	srv := &http.Server{Handler: node, ReadHeaderTimeout: 10 * time.Second}
@@ -86,7 +88,9 @@ func Serve(ctx context.Context, name, addr string, open Opener) error {
 		err = node.Open(ctx, st, addr, o)
 	}
 	if err == nil && st != nil {
-		SayServing()
+		if serves != nil {
+			serves()
+		}
 		select {
 		case <-ctx.Done():
 		case err = <-served:
