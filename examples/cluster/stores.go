@@ -13,7 +13,8 @@ import (
 
 // engine is a kind of store.
 type engine struct {
-	form string // of its URLs
+	schemes []string
+	form    string // of its URLs
 
 	// open opens a part of the store of its own, named by space: letters, digits and low lines.
 	open func(ctx context.Context, url, space string) (store.Store, error)
@@ -27,22 +28,15 @@ const embedded = "embedded"
 
 const defaultStore = embedded
 
-// engines are the kinds of stores, by the scheme of their URLs.
-var engines = map[string]engine{
-	"postgres": {
-		form: "postgres://user:password@host/database",
+// engines are the kinds of stores.
+var engines = []engine{
+	{
+		schemes: []string{"postgres", "postgresql"},
+		form:    "postgres://user:password@host/database",
 		open: func(ctx context.Context, url, space string) (store.Store, error) {
 			return opened(postgres.Open(ctx, url, &postgres.Options{Schema: space}))
 		},
-		drop: func(ctx context.Context, url, space string) error {
-			c, err := pgx.Connect(ctx, url)
-			if err != nil {
-				return err
-			}
-			defer c.Close(ctx)
-			_, err = c.Exec(ctx, "DROP SCHEMA IF EXISTS "+pgx.Identifier{space}.Sanitize()+" CASCADE")
-			return err
-		},
+		drop: dropPostgres,
 	},
 }
 
@@ -57,18 +51,31 @@ func opened[S store.Store](s S, err error) (store.Store, error) {
 // engineOf returns what a URL names.
 func engineOf(url string) (engine, bool) {
 	scheme, _, ok := strings.Cut(url, "://")
-	if scheme == "postgresql" {
-		scheme = "postgres"
+	for _, e := range engines {
+		for _, s := range e.schemes {
+			if ok && s == scheme {
+				return e, true
+			}
+		}
 	}
-	e, known := engines[scheme]
-	return e, ok && known
+	return engine{}, false
 }
 
 // storeForms names the URLs that are understood.
 func storeForms() string {
 	var forms []string
-	for _, scheme := range []string{"postgres"} {
-		forms = append(forms, engines[scheme].form)
+	for _, e := range engines {
+		forms = append(forms, e.form)
 	}
 	return fmt.Sprintf("%s, or %s", strings.Join(forms, ", "), embedded)
+}
+
+func dropPostgres(ctx context.Context, url, space string) error {
+	c, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer c.Close(ctx)
+	_, err = c.Exec(ctx, "DROP SCHEMA IF EXISTS "+pgx.Identifier{space}.Sanitize()+" CASCADE")
+	return err
 }
