@@ -91,7 +91,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f := flag.NewFlagSet("cluster", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&c.store, "store", defaultStore, "where the nodes keep their calls: "+storeForms())
-	f.IntVar(&c.calls, "calls", 3000, "number of calls")
+	f.IntVar(&c.calls, "calls", 2000, "number of calls")
 	f.Float64Var(&c.seconds, "seconds", 2, "how long all nodes are well at first, at least")
 	f.Uint64Var(&c.seed, "seed", 1, "decides what happens to each call")
 	f.Float64Var(&c.sync, "sync", 2, "percentage of the events that wait until they are stored; in the last stretch before a fault, of the calls")
