@@ -91,7 +91,7 @@ func (r *report) Print(w io.Writer) error {
 		t.Row("store to first answer", ms(*r.FirstAnswerStoreMS), "of an event that was stored after a server of the store was killed")
 	}
 	if r.Lapses > 0 {
-		t.Row("leases that lapsed", group(r.Lapses), fmt.Sprintf("of nodes that ran: the store was away, or the machine too busy; %s calls lost unsynced events then", group(r.LapsedCalls)))
+		t.Row("leases that lapsed", group(r.Lapses), fmt.Sprintf("of nodes that ran: the store was away, or the machine busy; %s calls lost events then", group(r.LapsedCalls)))
 	}
 	t.Row("lag bound", ms(r.LagBoundMS), fmt.Sprintf("MaxDelay + the longest flush, %s", ms(r.LongestFlushMS)))
 	above := ""

@@ -13,8 +13,8 @@ import (
 // after the other, as fast as they are answered. Each call belongs to one worker.
 //
 // A call's events come in bursts, as they do when it is set up or torn down. They go to the
-// node that answered last; if that one is dead, or cannot be reached, to another; and to
-// its owner, if a node says who that is.
+// node that answered last; if that one is dead, stands still, or cannot be reached, to another; and to
+// its owner, if a node says who that is. Some go astray first, if that is asked for.
 type Driver struct {
 	Model   Model
 	Ledger  *Ledger
