@@ -57,7 +57,10 @@ func measure(ctx context.Context, c config, line *callsim.Line) (r *report, err 
 		defer func() { err = errors.Join(err, t.servers.stop()) }()
 		s.store = t.servers.url()
 	}
-	e, _ := engineOf(s.store)
+	e, ok := engineOf(s.store)
+	if !ok {
+		return nil, fmt.Errorf("no engine for this store is built in: it must be %s", storeForms())
+	}
 	st, err := e.open(ctx, s.store, s.space)
 	if err != nil {
 		return nil, err
