@@ -4,7 +4,7 @@
 //
 // starts three HTTP servers, a, b and c, each a process of its own, on one store, and a driver that plays the network. Calls begin at all
 // three. Some events are sent to a wrong node on purpose, which answers with the owner's address. Then a is killed
-// with SIGKILL, in mid-write. Later b is stopped with SIGSTOP, again in mid-write, for longer than its lease, and others adopt its calls; b is let
+// with SIGKILL, in mid-write. Later b is stopped with SIGSTOP, while it has changes in memory, for longer than its lease, and others adopt its calls; b is let
 // go on, finds that time has passed, and tries to store what it has in memory: the store must refuse it. Where the
 // store is a cluster that the demo runs itself, one of its servers is killed, too, and started again.
 //

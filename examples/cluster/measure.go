@@ -155,7 +155,7 @@ func (t *trial) play(ctx context.Context) (err error) {
 // kill kills a node, and has others take over its calls.
 func (t *trial) kill(ctx context.Context) error {
 	d, p := t.driver, t.nodes[killed]
-	st, err := t.aim(ctx, killed)
+	st, err := t.aim(ctx, killed, callrun.Worst)
 	if err != nil {
 		return err
 	}
@@ -175,7 +175,9 @@ func (t *trial) kill(ctx context.Context) error {
 // Nobody talks to it until then: it has to find out by itself.
 func (t *trial) stop(ctx context.Context) error {
 	d, p, r := t.driver, t.nodes[stopped], &t.report
-	before, err := t.aim(ctx, stopped)
+	before, err := t.aim(ctx, stopped, func(ctx context.Context, w *callsim.Watch) callsim.NodeStats {
+		return callrun.Unsaved(ctx, w, t.maxDelay)
+	})
 	if err != nil {
 		return err
 	}
@@ -249,14 +251,14 @@ func (t *trial) breakStore(ctx context.Context) error {
 	return nil
 }
 
-// aim prepares a fault of node i, and returns when it would cost the most.
-func (t *trial) aim(ctx context.Context, i int) (callsim.NodeStats, error) {
+// aim prepares a fault of node i, and returns at its moment.
+func (t *trial) aim(ctx context.Context, i int, moment func(context.Context, *callsim.Watch) callsim.NodeStats) (callsim.NodeStats, error) {
 	d, w := t.driver, t.watch[i]
 	d.SyncByCall(true)
 	if err := until(ctx, t, time.After(min(callrun.LastStretch(w.Ask(ctx), t.maxDelay), lastStretch))); err != nil {
 		return callsim.NodeStats{}, err
 	}
-	st := callrun.Worst(ctx, w)
+	st := moment(ctx, w)
 	w.Stop()
 	t.report.LongestFlushMS = max(t.report.LongestFlushMS, st.LongestFlushMS)
 	return st, nil

@@ -79,7 +79,7 @@ func (r *report) judge(f callsim.Findings, c config) {
 func (r *report) Print(w io.Writer) error {
 	var t callsim.Table
 	group, ms := callsim.Group, callsim.MS
-	fmt.Fprintf(&t, "\n%s calls at three nodes on %s, seed %d, %.1f s; node a killed, node b stopped for %.1f s, both in mid-write\n\n",
+	fmt.Fprintf(&t, "\n%s calls at three nodes on %s, seed %d, %.1f s; node a killed in mid-write, node b stopped for %.1f s\n\n",
 		group(r.Calls), r.Store, r.Seed, r.Seconds, r.FrozenMS/1000)
 	t.Row("events/s", group(int(r.EventsPerSec)), fmt.Sprintf("%s events, %s of them synced", group(r.Events), group(r.Synced)))
 	t.Row("redirected", group(r.Redirected), fmt.Sprintf("%s events were sent to a wrong node on purpose", group(r.Strayed)))

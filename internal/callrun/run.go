@@ -79,6 +79,18 @@ func Until[T any](ctx context.Context, d *callsim.Driver, done <-chan T, late ti
 	}
 }
 
+// Unsaved returns when a node has changes in memory that it has not begun to store. What is under way when it is stopped arrives all the
+// same, and a node whose store is slow may have nothing else. After a while any moment will do.
+func Unsaved(ctx context.Context, w *callsim.Watch, maxDelay time.Duration) callsim.NodeStats {
+	start := time.Now()
+	for {
+		st := w.Ask(ctx)
+		if st.Flushing == 0 && st.DB.Buffered > 0 && st.DB.Lag >= maxDelay/3 || time.Since(start) > 2*aim || ctx.Err() != nil {
+			return st
+		}
+	}
+}
+
 func names(ps []*Process) string {
 	var s []string
 	for _, p := range ps {
