@@ -18,6 +18,7 @@ import (
 
 	"github.com/seed-6f1f505d/kvstore/internal/callrun"
 	"github.com/seed-6f1f505d/kvstore/internal/pgserver"
+	"github.com/seed-6f1f505d/kvstore/internal/redisserver"
 )
 
 // program is the program, built once, as its user would have it.
@@ -106,6 +107,15 @@ func TestPostgres(t *testing.T) {
 	r, status := play(t, "-store", srv.URL())
 	unharmed(t, r, status)
 	mustBeDropped(t, srv.URL())
+}
+
+func TestRedis(t *testing.T) {
+	srv := redisserver.Start(t)
+	r, status := play(t, "-store", srv.URL())
+	unharmed(t, r, status)
+	if keys, err := srv.Do("DBSIZE"); err != nil || keys != "0" {
+		t.Errorf("keys were left behind: %v, %v", keys, err)
+	}
 }
 
 // The control: with a fence that lets late writes through the judge must see them.

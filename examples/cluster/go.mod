@@ -6,8 +6,10 @@ require (
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/nats-io/nats-server/v2 v2.15.2
 	github.com/nats-io/nats.go v1.55.0
+	github.com/redis/go-redis/v9 v9.23.0
 	github.com/seed-6f1f505d/kvstore v0.0.0
 	github.com/seed-6f1f505d/kvstore/store/postgres v0.0.0
+	github.com/seed-6f1f505d/kvstore/store/redis v0.0.0
 )
 
 require (
@@ -23,6 +25,7 @@ require (
 	github.com/nats-io/jwt/v2 v2.8.2 // indirect
 	github.com/nats-io/nkeys v0.4.16 // indirect
 	github.com/nats-io/nuid v1.0.1 // indirect
+	go.uber.org/atomic v1.12.0 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
@@ -33,4 +36,5 @@ require (
 replace (
 	github.com/seed-6f1f505d/kvstore => ../../
 	github.com/seed-6f1f505d/kvstore/store/postgres => ../../store/postgres
+	github.com/seed-6f1f505d/kvstore/store/redis => ../../store/redis
 )

@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/seed-6f1f505d/kvstore/store"
 	"github.com/seed-6f1f505d/kvstore/store/postgres"
+	"github.com/seed-6f1f505d/kvstore/store/redis"
 )
 
 // engine is a kind of store.
@@ -37,6 +40,14 @@ var engines = []engine{
 			return opened(postgres.Open(ctx, url, &postgres.Options{Schema: space}))
 		},
 		drop: dropPostgres,
+	},
+	{
+		schemes: []string{"redis", "rediss"},
+		form:    "redis://host:6379",
+		open: func(ctx context.Context, url, space string) (store.Store, error) {
+			return opened(redis.Open(ctx, url, &redis.Options{Prefix: space}))
+		},
+		drop: dropRedis,
 	},
 }
 
@@ -78,4 +89,32 @@ func dropPostgres(ctx context.Context, url, space string) error {
 	defer c.Close(ctx)
 	_, err = c.Exec(ctx, "DROP SCHEMA IF EXISTS "+pgx.Identifier{space}.Sanitize()+" CASCADE")
 	return err
+}
+
+// dropRedis removes all keys with the space in their names, from all masters if it is a Cluster.
+func dropRedis(ctx context.Context, url, space string) error {
+	sweep := func(ctx context.Context, c *goredis.Client) error {
+		keys := c.Scan(ctx, 0, "*"+space+"*", 1000).Iterator()
+		for keys.Next(ctx) {
+			if err := c.Unlink(ctx, keys.Val()).Err(); err != nil { // one by one: a Cluster takes no keys of several slots
+				return err
+			}
+		}
+		return keys.Err()
+	}
+	o, err := goredis.ParseURL(url)
+	if err == nil {
+		c := goredis.NewClient(o)
+		info, err := c.InfoMap(ctx, "cluster").Result()
+		if err != nil || info["Cluster"]["cluster_enabled"] != "1" {
+			return errors.Join(err, sweep(ctx, c), c.Close())
+		}
+		c.Close()
+	}
+	many, err := goredis.ParseClusterURL(url)
+	if err != nil {
+		return err
+	}
+	c := goredis.NewClusterClient(many)
+	return errors.Join(c.ForEachMaster(ctx, sweep), c.Close())
 }
