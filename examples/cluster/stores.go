@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 	goredis "github.com/redis/go-redis/v9"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"github.com/seed-6f1f505d/kvstore/store"
+	"github.com/seed-6f1f505d/kvstore/store/etcd"
 	"github.com/seed-6f1f505d/kvstore/store/postgres"
 	"github.com/seed-6f1f505d/kvstore/store/redis"
 )
@@ -48,6 +52,14 @@ var engines = []engine{
 			return opened(redis.Open(ctx, url, &redis.Options{Prefix: space}))
 		},
 		drop: dropRedis,
+	},
+	{
+		schemes: []string{"etcd", "etcds"},
+		form:    "etcd://host:2379,host2:2379",
+		open: func(ctx context.Context, url, space string) (store.Store, error) {
+			return opened(etcd.Open(ctx, url, &etcd.Options{Prefix: space + "/"}))
+		},
+		drop: dropEtcd,
 	},
 }
 
@@ -117,4 +129,27 @@ func dropRedis(ctx context.Context, url, space string) error {
 	}
 	c := goredis.NewClusterClient(many)
 	return errors.Join(c.ForEachMaster(ctx, sweep), c.Close())
+}
+
+func dropEtcd(ctx context.Context, raw, space string) error {
+	cfg := clientv3.Config{Context: ctx, Logger: zap.NewNop()}
+	scheme, rest, _ := strings.Cut(raw, "://")
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		u, err := url.Parse("etcd://" + rest[:at+1] + "host")
+		if err != nil {
+			return errors.New("the user of the etcd URL is not understood")
+		}
+		cfg.Username = u.User.Username()
+		cfg.Password, _ = u.User.Password()
+		rest = rest[at+1:]
+	}
+	for host := range strings.SplitSeq(strings.TrimSuffix(rest, "/"), ",") {
+		cfg.Endpoints = append(cfg.Endpoints, map[string]string{"etcd": "http://", "etcds": "https://"}[scheme]+host)
+	}
+	c, err := clientv3.New(cfg)
+	if err != nil {
+		return err
+	}
+	_, err = c.Delete(ctx, space+"/", clientv3.WithPrefix())
+	return errors.Join(err, c.Close())
 }
