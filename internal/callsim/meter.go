@@ -56,7 +56,7 @@ func (m *meter) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) 
 func (m *meter) Barrier(ctx context.Context) error { return m.away(barrier(ctx, m.Store)) }
 
 func barrier(ctx context.Context, st store.Store) error {
-	if b, ok := st.(interface{ Barrier(context.Context) error }); ok {
+	if b, ok := st.(store.Barrier); ok {
 		return b.Barrier(ctx)
 	}
 	return nil
