@@ -1,0 +1,2 @@
+// Package nats keeps sessions in NATS JetStream.
+package nats

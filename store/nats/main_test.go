@@ -1,0 +1,122 @@
+package nats
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/seed-6f1f505d/kvstore/internal/outage"
+	"github.com/seed-6f1f505d/kvstore/internal/proc"
+)
+
+// configVariable names the file that makes the test's program a server.
+const configVariable = "KVSTORE_TEST_NATS_CONFIG"
+
+// A server is this program again, in a process of its own: so it can be killed and frozen, and need not be installed.
+func TestMain(m *testing.M) {
+	config := os.Getenv(configVariable)
+	if config == "" {
+		os.Exit(m.Run())
+	}
+	o, err := server.ProcessConfigFile(config)
+	if err == nil {
+		var s *server.Server
+		if s, err = server.NewServer(o); err == nil {
+			s.ConfigureLogger()
+			s.Start()
+			s.WaitForShutdown()
+			return
+		}
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// node is a server.
+type node struct {
+	name   string
+	port   int
+	dir    string
+	config string
+	*proc.Process
+}
+
+func newNode(t testing.TB, name, extra string) *node {
+	t.Helper()
+	n := &node{name: name, dir: t.TempDir()}
+	var err error
+	if n.port, err = proc.FreePort(); err != nil {
+		t.Fatal(err)
+	}
+	n.config = filepath.Join(n.dir, "server.conf")
+	n.configure(t, fmt.Sprintf("server_name: %q\nlisten: \"127.0.0.1:%d\"\njetstream: {store_dir: %q}\n%s\n", name, n.port, n.dir, extra))
+	t.Cleanup(func() {
+		if n.Process != nil {
+			if n.Kill(); t.Failed() {
+				t.Logf("the server %s printed:\n%s", n.name, n.Log())
+			}
+		}
+	})
+	return n
+}
+
+func (n *node) configure(t testing.TB, text string) {
+	t.Helper()
+	if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run starts the server, again if it was killed.
+func (n *node) run(t testing.TB) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), configVariable+"="+n.config)
+	if n.Process, err = proc.Run(cmd); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (n *node) stop() { n.Stop(syscall.SIGTERM) }
+
+func (n *node) url() string { return urlAt(n.port) }
+
+func urlAt(port int) string { return fmt.Sprint("nats://127.0.0.1:", port) }
+
+// start returns a server that runs alone, with extra settings, and answers.
+func start(t testing.TB, extra string) *node {
+	t.Helper()
+	n := newNode(t, "alone", extra)
+	n.run(t)
+	n.await(t)
+	return n
+}
+
+// await waits until the server takes connections.
+func (n *node) await(t testing.TB) {
+	t.Helper()
+	outage.Until(t, "the server answers", func() bool {
+		select {
+		case <-n.Ended():
+			t.Fatalf("the server has ended: %s", n.Log())
+		default:
+		}
+		nc, err := nats.Connect(n.url())
+		if err != nil {
+			return strings.Contains(err.Error(), "Authorization") || strings.Contains(err.Error(), "tls") || strings.Contains(err.Error(), "secure")
+		}
+		nc.Close()
+		return true
+	})
+}

@@ -1,0 +1,58 @@
+package nats
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+	"github.com/seed-6f1f505d/kvstore/store/storetest"
+)
+
+var streams atomic.Int64
+
+// fresh returns options with a stream of their own.
+func fresh() *Options { return &Options{Stream: fmt.Sprint("test-", streams.Add(1))} }
+
+func open(t testing.TB, url string, o *Options) *Store {
+	t.Helper()
+	s, err := Open(context.Background(), url, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestContract(t *testing.T) {
+	srv := start(t, "")
+	storetest.Run(t, func(t *testing.T) store.Store { return open(t, srv.url(), fresh()) })
+}
+
+func TestAgainstMemory(t *testing.T) {
+	srv := start(t, "")
+	for range 2 {
+		storetest.Compare(t, open(t, srv.url(), fresh()), rand.Uint64(), 500)
+	}
+}
+
+// Several nodes start at once on a server where nothing is yet.
+func TestStartsAtOnce(t *testing.T) {
+	srv := start(t, "")
+	o := fresh()
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			s, err := Open(t.Context(), srv.url(), o)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			s.Close()
+		})
+	}
+	wg.Wait()
+}
