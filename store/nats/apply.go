@@ -331,7 +331,9 @@ func (s *Store) stageAll(ctx context.Context, jobs []*job) error {
 	if len(asks) == 0 {
 		return nil
 	}
-	err := s.ask(ctx, asks...)
+	if err := s.ask(ctx, asks...); err != nil {
+		return err // what was stored all the same a sweep finds
+	}
 	for i, a := range asks {
 		seq, aerr := a.stored()
 		switch w := what[i]; {
@@ -343,9 +345,6 @@ func (s *Store) stageAll(ctx context.Context, jobs []*job) error {
 		default:
 			w.p.seq = seq
 		}
-	}
-	if err != nil {
-		return err
 	}
 	for _, j := range jobs {
 		if j.err != nil {

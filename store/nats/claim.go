@@ -12,51 +12,85 @@ import (
 // land between the two. It is a round trip for each of these: to read the document, if this store has not written or read it lately;
 // to read the lease of its owner, if it has one that has not released it; to tell the index; to write.
 func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {
-	if err := s.enter(ctx); err != nil {
+	cs, err := s.ClaimAll(ctx, []store.ClaimRequest{r})
+	if err != nil {
 		return store.Claim{}, err
 	}
+	c := cs[0]
+	if c.Err != nil {
+		return store.Claim{}, c.Err
+	}
+	return c, nil
+}
+
+// ClaimAll implements [store.Claimer]. It is as many round trips as one claim.
+func (s *Store) ClaimAll(ctx context.Context, rs []store.ClaimRequest) ([]store.Claim, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
 	defer s.leave()
-	if err := r.Check(); err != nil {
-		return store.Claim{}, err
+	if err := store.CheckClaims(rs); err != nil || len(rs) == 0 {
+		return nil, err
 	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 
-	var c store.Claim
-	j := &job{session: r.Session}
-	s.work(ctx, []*job{j}, func(j *job, now time.Time) { c = judge(j, &r, now) })
-	if j.err != nil {
-		return store.Claim{}, j.err
+	cs := make([]store.Claim, len(rs))
+	jobs := make([]*job, len(rs))
+	for i := range rs {
+		jobs[i] = &job{session: rs[i].Session, places: []int{i}}
 	}
-	if c.Outcome != store.Granted {
-		return c, nil
+	s.work(ctx, jobs, func(j *job, now time.Time) {
+		i := j.places[0]
+		cs[i] = judge(j, &rs[i], now)
+	})
+	failed := 0
+	for i, j := range jobs {
+		if j.err == nil && cs[i].Outcome == store.Granted {
+			j.err = s.fill(ctx, &cs[i], &rs[i], j)
+		}
+		if j.err != nil {
+			cs[i] = store.Claim{Err: j.err}
+			failed++
+		}
 	}
+	if failed == len(cs) {
+		return nil, cs[0].Err
+	}
+	return cs, nil
+}
+
+// fill reads the entries for a claim that is granted.
+func (s *Store) fill(ctx context.Context, c *store.Claim, r *store.ClaimRequest, j *job) error {
 	d := j.doc
 	if j.next != nil {
 		d = j.next
 	}
+	epoch := d.header.Epoch
 	for {
 		got, err := s.entries(ctx, d, r.Keys, r.All)
 		if err != nil {
-			return store.Claim{}, err
+			return err
 		}
 		c.Header, c.Entries, c.Unread = ownHeader(d.header), got.entries, got.unread
 		switch {
 		case !got.gone && !got.unknown:
-			return c, nil
+			return nil
 		case !got.gone:
-			return store.Claim{}, got.why // which entries cannot be read is not known
+			return got.why // which entries cannot be read is not known
 		}
 		// A later document has other pages. If it is of the same tenure it is as good.
 		last := d.seq
 		if d, err = s.read(ctx, r.Session); err != nil {
-			return store.Claim{}, err
+			return err
 		}
 		switch {
+		case d.seq == last && got.unknown:
+			return got.why
 		case d.seq == last:
-			return store.Claim{}, got.why
-		case !d.header.HeldBy(r.Owner, c.Header.Epoch):
-			return store.Claim{}, fmt.Errorf("store/nats: session %q was claimed by another owner again", r.Session)
+			return nil
+		case !d.header.HeldBy(r.Owner, epoch):
+			return fmt.Errorf("store/nats: session %q was claimed by another owner again", r.Session)
 		}
 	}
 }
@@ -89,3 +123,5 @@ func judge(j *job, r *store.ClaimRequest, now time.Time) (c store.Claim) {
 	}
 	return c
 }
+
+var _ store.Claimer = (*Store)(nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	neturl "net/url"
 	"strings"
 	"sync"
 	"time"
@@ -46,12 +47,21 @@ func Open(ctx context.Context, url string, o *Options) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	opts := Connect()
+	opt, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	opts := append(Connect(), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		opt.Logger.Warn("store/nats: the connection has an error", "error", err)
+	}))
 	if d, ok := ctx.Deadline(); ok {
 		opts = append(opts, nats.Timeout(max(time.Until(d), time.Millisecond)))
 	}
 	nc, err := nats.Connect(url, opts...)
 	if err != nil {
+		if bad := (*neturl.Error)(nil); errors.As(err, &bad) {
+			err = bad.Err // without the URL, which has a password in it
+		}
 		return nil, fmt.Errorf("store/nats: open: no connection to %s: %w", redacted(url), err)
 	}
 	s, err := New(ctx, nc, o)
@@ -73,6 +83,7 @@ func Connect() []nats.Option {
 		nats.ReconnectBufSize(-1),
 		nats.PingInterval(time.Second), nats.MaxPingsOutstanding(3),
 		nats.FlusherTimeout(2 * time.Second), nats.Timeout(2 * time.Second),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // else they are printed; calls tell them
 		nats.NoCallbacksAfterClientClose(),
 	}
 }
@@ -161,6 +172,9 @@ func (s *Store) over(ctx context.Context, why error) error {
 	if cause := context.Cause(ctx); errors.Is(cause, err) {
 		err = cause
 	}
+	if last := s.nc.LastError(); why == nil && errors.Is(last, nats.ErrPermissionViolation) {
+		why = last // a server does not answer what it does not allow
+	}
 	if why == nil || errors.Is(why, errSilent) {
 		return wrap(err)
 	}
@@ -171,9 +185,10 @@ func (s *Store) over(ctx context.Context, why error) error {
 // have none.
 func (s *Store) ask(ctx context.Context, asks ...*ask) error {
 	todo := asks
-	for attempt := 0; ; attempt++ {
-		if err := s.wire.all(ctx, todo); err != nil {
-			return s.over(ctx, nil)
+	for attempt := 0; len(todo) > 0; attempt++ {
+		silent, err := s.attempt(ctx, todo, attempt)
+		if err != nil {
+			return err
 		}
 		var again []*ask
 		var why error
@@ -182,14 +197,11 @@ func (s *Store) ask(ctx context.Context, asks ...*ask) error {
 			if err == nil {
 				err = refusal(a.answer)
 			}
-			if passes(err) {
+			if passes(err) || silent && errors.Is(err, errSilent) {
 				again, why = append(again, a), err
 			}
 		}
-		if len(again) == 0 {
-			return nil
-		}
-		if pause(ctx, attempt) != nil {
+		if len(again) > 0 && pause(ctx, attempt) != nil {
 			for _, a := range again {
 				a.err = why
 			}
@@ -197,6 +209,28 @@ func (s *Store) ask(ctx context.Context, asks ...*ask) error {
 		}
 		todo = again
 	}
+	return nil
+}
+
+// attempt asks once. What changes nothing is not waited for until the end, as it may have gone to a server that has died since: then it is silent.
+func (s *Store) attempt(ctx context.Context, asks []*ask, attempt int) (silent bool, err error) {
+	for _, a := range asks {
+		if !a.harmless {
+			if s.wire.all(ctx, asks) != nil {
+				return false, s.over(ctx, nil)
+			}
+			return false, nil
+		}
+	}
+	some, cancel := context.WithTimeout(ctx, 2*time.Second<<min(attempt, 4))
+	defer cancel()
+	if s.wire.all(some, asks) == nil {
+		return false, nil
+	}
+	if ctx.Err() != nil {
+		return false, s.over(ctx, nil)
+	}
+	return true, nil
 }
 
 func wrap(err error) error {

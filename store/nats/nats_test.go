@@ -29,7 +29,45 @@ func open(t testing.TB, url string, o *Options) *Store {
 
 func TestContract(t *testing.T) {
 	srv := start(t, "")
-	storetest.Run(t, func(t *testing.T) store.Store { return open(t, srv.url(), fresh()) })
+	storetest.Run(t, func(t *testing.T) store.Store { return damager{open(t, srv.url(), fresh())} })
+}
+
+// damager can spoil what is stored.
+type damager struct{ *Store }
+
+func (s damager) Damage(session, key string, header bool) error {
+	ctx := context.Background()
+	a := s.last(s.documentSubject(session))
+	if err := s.ask(ctx, a); err != nil {
+		return err
+	}
+	m, err := a.found()
+	if err != nil {
+		return err
+	}
+	b := m.Data
+	if header {
+		b[20] ^= 1
+	} else {
+		d, err := decode(session, m)
+		if err != nil {
+			return err
+		}
+		for i := range d.slots {
+			if d.slots[i].key == key {
+				d.slots[i].sum ^= 1
+			}
+		}
+		b = d.encode()
+	}
+	return s.ask(ctx, put(s.documentSubject(session), b))
+}
+
+// The contract in a cluster, where several servers have to agree, and answers come from where the leader is.
+func TestContractInCluster(t *testing.T) {
+	c := startCluster(t)
+	c.open(t, fresh())
+	storetest.Run(t, func(t *testing.T) store.Store { return c.open(t, fresh()) })
 }
 
 func TestAgainstMemory(t *testing.T) {

@@ -170,7 +170,9 @@ func (s *Store) readPages(ctx context.Context, d *document, pages []page, read m
 		if slots := s.cache.page(d.header.Session, p.seq); slots != nil {
 			read[p.seq] = slots
 		} else if _, ok := read[p.seq]; !ok {
-			asks, asked = append(asks, s.at(p.seq)), append(asked, p)
+			a := s.at(p.seq)
+			a.expects = p.size
+			asks, asked = append(asks, a), append(asked, p)
 		}
 	}
 	if err := s.ask(ctx, asks...); err != nil {

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-6f1f505d/kvstore/store"
 )
 
 // metadataKey is how a stream says that it is ours, and its format.
@@ -26,7 +29,11 @@ type streamInfo struct {
 		Count    uint64            `json:"num_subjects"`
 	} `json:"state"`
 	Cluster *struct {
-		Leader string `json:"leader"`
+		Leader   string `json:"leader"`
+		Replicas []struct {
+			Current bool `json:"current"`
+			Offline bool `json:"offline"`
+		} `json:"replicas"`
 	} `json:"cluster"`
 	Time  time.Time `json:"ts"`
 	Total int       `json:"total"`
@@ -47,7 +54,7 @@ func (s *Store) infos(ctx context.Context, filters []string) ([]*streamInfo, err
 	for attempt := 0; ; attempt++ {
 		asks := make([]*ask, len(filters))
 		for i, f := range filters {
-			asks[i] = s.api("STREAM.INFO", struct {
+			asks[i] = s.query("STREAM.INFO", struct {
 				Filter string `json:"subjects_filter,omitempty"`
 			}{f})
 		}
@@ -97,6 +104,8 @@ func (s *Store) prepare(ctx context.Context) error {
 	case errors.Is(err, errNoLeader):
 		return fmt.Errorf("store/nats: open: JetStream does not answer for the stream %q: is it switched on, for this account, and may this user ask %s>? %w",
 			s.opt.Stream, s.apiPrefix, err)
+	case code(err) == notEnabled, code(err) == notEnabledForAccount:
+		return fmt.Errorf("store/nats: open: JetStream is not switched on, for the server or for this account: %w", err)
 	case err != nil:
 		return fmt.Errorf("store/nats: open: the stream %q: %w", s.opt.Stream, err)
 	}
@@ -104,7 +113,24 @@ func (s *Store) prepare(ctx context.Context) error {
 		return fmt.Errorf("store/nats: open: the stream %q %w", s.opt.Stream, err)
 	}
 	s.alone = in.Config.Replicas <= 1
-	return nil
+	return s.probe(ctx)
+}
+
+// probe writes what must be refused, to see whether writes are allowed, and the refusal is kept.
+func (s *Store) probe(ctx context.Context) error {
+	subject := s.leaseSubject(store.Incarnation{})
+	a := publish(subject, nil, math.MaxInt64)
+	if err := s.ask(ctx, a); err != nil {
+		return fmt.Errorf("store/nats: open: writing to %s: %w", s.prefix, err)
+	}
+	switch _, err := a.stored(); {
+	case moved(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("store/nats: open: writing to %s>: %w", s.prefix, err)
+	}
+	s.ask(ctx, s.purge(subject)) // it is refused all the same
+	return errors.New("store/nats: open: the server does not compare the sequence that a message names with the last one: it fences nobody")
 }
 
 func checkServer(nc *nats.Conn) error {
@@ -174,6 +200,8 @@ func (s *Store) create(ctx context.Context) (*streamInfo, error) {
 }
 
 const (
+	notEnabled            = 10076
+	notEnabledForAccount  = 10039
 	insufficientResources = 10023
 	noSuitablePeers       = 10005
 	streamNameInUse       = 10058

@@ -19,9 +19,11 @@ import (
 
 // ask is one question, and what came of it.
 type ask struct {
-	msg    *nats.Msg
-	answer []byte
-	err    error // errSilent until there is an answer
+	msg      *nats.Msg
+	harmless bool // it changes nothing, and may be asked again
+	expects  int  // bytes of the answer, if they are many
+	answer   []byte
+	err      error // errSilent until there is an answer
 }
 
 var (
@@ -36,6 +38,7 @@ type wire struct {
 	sub   *nats.Subscription
 
 	senders sync.WaitGroup
+	edit    func(*nats.Msg) // tests break what is sent with it; else nil
 
 	mu      sync.Mutex
 	last    uint64
@@ -94,7 +97,7 @@ func (w *wire) all(ctx context.Context, asks []*ask) error {
 	for len(asks) > 0 {
 		n, size := 0, 0
 		for n < len(asks) && n < manyAsks && (n == 0 || size < manyBytes) {
-			size += len(asks[n].msg.Data)
+			size += len(asks[n].msg.Data) + asks[n].expects
 			n++
 		}
 		if err := w.some(ctx, asks[:n]); err != nil {
@@ -120,21 +123,22 @@ func (w *wire) some(ctx context.Context, asks []*ask) error {
 		w.waiting[first+uint64(i)] = flight{a, done}
 	}
 	w.mu.Unlock()
-	msgs := make([]*nats.Msg, len(asks))
+	msgs := make([]nats.Msg, len(asks))
 	for i, a := range asks {
-		msgs[i] = a.msg
+		msgs[i] = nats.Msg{Subject: a.msg.Subject, Header: a.msg.Header, Data: a.msg.Data, Reply: w.inbox + strconv.FormatUint(first+uint64(i), 36)}
 	}
 	// A connection that takes nothing must not keep the caller beyond its deadline. The messages are not the caller's.
 	w.senders.Go(func() {
-		for i, m := range msgs {
-			id := first + uint64(i)
+		for i := range msgs {
 			err := ctx.Err()
 			if err == nil {
-				m.Reply = w.inbox + strconv.FormatUint(id, 36)
-				err = w.nc.PublishMsg(m)
+				if w.edit != nil {
+					w.edit(&msgs[i])
+				}
+				err = w.nc.PublishMsg(&msgs[i])
 			}
 			if err != nil {
-				w.settle(id, nil, err)
+				w.settle(first+uint64(i), nil, err)
 			}
 		}
 	})
@@ -310,6 +314,12 @@ func (s *Store) api(what string, request any) *ask {
 	return &ask{msg: &nats.Msg{Subject: s.apiPrefix + what + "." + s.opt.Stream, Data: b}}
 }
 
+func (s *Store) query(what string, request any) *ask {
+	a := s.api(what, request)
+	a.harmless = true
+	return a
+}
+
 type getRequest struct {
 	Seq     uint64 `json:"seq,omitempty"`
 	LastFor string `json:"last_by_subj,omitempty"`
@@ -321,7 +331,7 @@ func (s *Store) last(subject string) *ask {
 }
 
 // at asks for the message of a sequence.
-func (s *Store) at(seq uint64) *ask { return s.api("STREAM.MSG.GET", getRequest{Seq: seq}) }
+func (s *Store) at(seq uint64) *ask { return s.query("STREAM.MSG.GET", getRequest{Seq: seq}) }
 
 type deleteRequest struct {
 	Seq     uint64 `json:"seq"`
