@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/seed-6f1f505d/kvstore/store"
@@ -173,7 +174,8 @@ func (s *Store) round(ctx context.Context, jobs []*job, decide func(j *job, now 
 	if err := s.stageAll(ctx, writers); err != nil {
 		return err
 	}
-	return s.commit(ctx, writers)
+	s.commit(ctx, writers)
+	return nil
 }
 
 // gather reads what the jobs need.
@@ -204,17 +206,21 @@ func (s *Store) gather(ctx context.Context, jobs []*job) error {
 
 func (s *Store) gatherLeases(ctx context.Context, jobs []*job) error {
 	var asks []*ask
-	var asking []*job
+	of := map[store.Incarnation]*ask{}
 	for _, j := range jobs {
-		if j.needLease != (store.Incarnation{}) && j.err == nil {
-			asks, asking = append(asks, s.last(s.leaseSubject(j.needLease))), append(asking, j)
+		if o := j.needLease; o != (store.Incarnation{}) && j.err == nil && of[o] == nil {
+			of[o] = s.last(s.leaseSubject(o))
+			asks = append(asks, of[o])
 		}
 	}
 	if err := s.ask(ctx, asks...); err != nil {
 		return err
 	}
-	for i, a := range asks {
-		j := asking[i]
+	for _, j := range jobs {
+		a := of[j.needLease]
+		if a == nil || j.err != nil {
+			continue
+		}
 		l, err := leaseOf(j.needLease, a)
 		if err != nil {
 			j.err = wrap(err)
@@ -354,54 +360,76 @@ func (s *Store) stageAll(ctx context.Context, jobs []*job) error {
 	return nil
 }
 
+// While the server works on some messages, the next ones are made.
+const (
+	commitPart  = 64
+	commitParts = manyAsks / commitPart // on their way at a time
+)
+
 // commit writes the documents.
-func (s *Store) commit(ctx context.Context, jobs []*job) error {
-	var asks []*ask
-	var writing []*job
-	for _, j := range jobs {
-		if j.err != nil {
-			continue
-		}
-		d := j.next
-		if j.content.paged() {
-			for i := range j.content {
-				d.pages = append(d.pages, j.content[i].page)
+func (s *Store) commit(ctx context.Context, jobs []*job) {
+	var wg sync.WaitGroup
+	room := make(chan struct{}, commitParts)
+	for part := range slices.Chunk(jobs, commitPart) {
+		writing, asks := make([]*job, 0, len(part)), make([]*ask, 0, len(part))
+		for _, j := range part {
+			if j.err == nil {
+				writing, asks = append(writing, j), append(asks, s.document(j))
 			}
-		} else {
-			d.slots = j.content[0].slots
 		}
-		b := d.encode()
-		d.slots = anchor(d.slots, b)
-		a := publish(s.documentSubject(j.session), b, j.doc.seq)
-		if d.header.Deleted {
-			a.expire(s.opt.TombstoneRetention)
-		}
-		asks, writing = append(asks, a), append(writing, j)
+		room <- struct{}{}
+		wg.Go(func() {
+			err := s.ask(ctx, asks...)
+			for i, j := range writing {
+				s.concluded(j, asks[i], err)
+			}
+			<-room
+		})
 	}
-	err := s.ask(ctx, asks...)
-	for i, a := range asks {
-		j := writing[i]
-		seq, aerr := a.stored()
-		switch {
-		case aerr == nil:
-			j.next.seq = seq
-			s.written(j)
-			j.done = true
-		case moved(aerr):
-			s.cache.outdated(j.session, j.doc.seq)
-			s.discard(j)
-			j.again()
-		default:
-			s.cache.outdated(j.session, j.doc.seq)
-			if code(aerr) != 0 { // refused, for good
-				s.discard(j)
-			}
-			if j.err = wrap(aerr); errors.Is(aerr, errSilent) && err != nil {
-				j.err = err
-			}
+	wg.Wait()
+}
+
+// document returns the message that a job writes.
+func (s *Store) document(j *job) *ask {
+	d := j.next
+	if j.content.paged() {
+		for i := range j.content {
+			d.pages = append(d.pages, j.content[i].page)
 		}
+	} else {
+		d.slots = j.content[0].slots
 	}
-	return nil // each job has its own
+	b := d.encode()
+	d.slots = anchor(d.slots, b)
+	a := publish(s.documentSubject(j.session), b, j.doc.seq)
+	if d.header.Deleted {
+		a.expire(s.opt.TombstoneRetention)
+	}
+	return a
+}
+
+// concluded is told what became of a job's message; err is why some were not answered.
+func (s *Store) concluded(j *job, a *ask, err error) {
+	seq, aerr := a.stored()
+	if aerr == nil {
+		j.next.seq = seq
+		s.written(j)
+		j.done = true
+		return
+	}
+	s.cache.outdated(j.session, j.doc.seq)
+	switch {
+	case moved(aerr):
+		s.discard(j)
+		j.again()
+	case code(aerr) != 0: // refused, for good
+		s.discard(j)
+		j.err = wrap(aerr)
+	case err != nil:
+		j.err = err
+	default:
+		j.err = wrap(aerr)
+	}
 }
 
 // written takes note of a document that is written, and has removed what only the one before it referred to.

@@ -12,11 +12,10 @@ import (
 type cache struct {
 	max int // bytes
 
-	mu      sync.Mutex
-	size    int
-	items   map[cacheKey]*list.Element // of *item
-	recent  list.List                  // the latest first
-	forgets int                        // how often all became stale
+	mu     sync.Mutex
+	size   int
+	items  map[cacheKey]*list.Element // of *item
+	recent list.List                  // the latest first
 }
 
 type cacheKey struct {

@@ -2,6 +2,7 @@ package nats
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -28,6 +29,7 @@ func open(t testing.TB, url string, o *Options) *Store {
 }
 
 func TestContract(t *testing.T) {
+	t.Parallel()
 	srv := start(t, "")
 	storetest.Run(t, func(t *testing.T) store.Store { return damager{open(t, srv.url(), fresh())} })
 }
@@ -63,18 +65,23 @@ func (s damager) Damage(session, key string, header bool) error {
 	return s.ask(ctx, put(s.documentSubject(session), b))
 }
 
-// The contract in a cluster, where several servers have to agree, and answers come from where the leader is.
-func TestContractInCluster(t *testing.T) {
+var whole = flag.Bool("whole", false, "run the whole contract in a cluster, too, which takes some minutes")
+
+// In a cluster several servers have to agree, and answers come from where the leader is.
+func TestCluster(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t)
-	c.open(t, fresh())
-	storetest.Run(t, func(t *testing.T) store.Store { return c.open(t, fresh()) })
+	if *whole {
+		storetest.Run(t, func(t *testing.T) store.Store { return damager{c.open(t, fresh())} })
+	}
+	storetest.Race(t, c.open(t, fresh()), 10)
+	storetest.Compare(t, c.open(t, fresh()), rand.Uint64(), 100)
 }
 
 func TestAgainstMemory(t *testing.T) {
+	t.Parallel()
 	srv := start(t, "")
-	for range 2 {
-		storetest.Compare(t, open(t, srv.url(), fresh()), rand.Uint64(), 500)
-	}
+	storetest.Compare(t, open(t, srv.url(), fresh()), rand.Uint64(), 500)
 }
 
 // Several nodes start at once on a server where nothing is yet.

@@ -138,9 +138,9 @@ func TestOlder(t *testing.T) {
 		is(false, 11)
 		time.Sleep(patience)
 		is(true, 9) // since 10 was seen again
-		time.Sleep(patience - 1)
+		time.Sleep(patience - time.Millisecond)
 		is(true, 9)
-		time.Sleep(1)
+		time.Sleep(time.Millisecond)
 		is(false, 9) // it is lost
 		is(false, 0)
 		c.learn(at(10, false))

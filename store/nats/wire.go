@@ -333,11 +333,6 @@ func (s *Store) last(subject string) *ask {
 // at asks for the message of a sequence.
 func (s *Store) at(seq uint64) *ask { return s.query("STREAM.MSG.GET", getRequest{Seq: seq}) }
 
-type deleteRequest struct {
-	Seq     uint64 `json:"seq"`
-	NoErase bool   `json:"no_erase"`
-}
-
 // purge asks for the removal of a subject's message.
 func (s *Store) purge(subject string) *ask {
 	return s.api("STREAM.PURGE", struct {
