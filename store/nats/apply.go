@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,8 @@ type job struct {
 	next    *document      // nil: nothing is to be written
 	content content        // of next
 	indexed bool           // a message was made for next in the index
+	lost    *document      // what was written, and not answered
+	was     *document      // what it was to replace
 	err     error          // it is over, and the outcome is not known
 	done    bool
 }
@@ -142,7 +145,7 @@ func (s *Store) round(ctx context.Context, jobs []*job, decide func(j *job, now 
 		}
 		var rest []*job
 		for _, j := range undecided {
-			if j.err != nil {
+			if j.err != nil || j.done {
 				continue
 			}
 			if j.doc != nil {
@@ -161,7 +164,7 @@ func (s *Store) round(ctx context.Context, jobs []*job, decide func(j *job, now 
 	var writers []*job
 	for _, j := range jobs {
 		switch {
-		case j.err != nil:
+		case j.err != nil, j.done:
 		case j.next == nil:
 			j.done = true
 		default:
@@ -200,6 +203,12 @@ func (s *Store) gather(ctx context.Context, jobs []*job) error {
 	}
 	for i, j := range asking {
 		j.doc, j.err, j.cached = docs[i], errs[i], false
+		if j.lost != nil && j.doc != nil && bytes.Equal(j.doc.raw, j.lost.raw) {
+			j.next, j.doc = j.lost, j.was // it is there
+			j.next.seq = docs[i].seq
+			s.written(j)
+			j.done = true
+		}
 	}
 	return errors.Join(s.gatherLeases(ctx, jobs), s.gatherPages(ctx, jobs))
 }
@@ -343,6 +352,8 @@ func (s *Store) stageAll(ctx context.Context, jobs []*job) error {
 	for i, a := range asks {
 		seq, aerr := a.stored()
 		switch w := what[i]; {
+		case errors.Is(aerr, errLost): // a sweep finds it, if it is there
+			w.j.again()
 		case aerr != nil && w.j.err == nil:
 			w.j.err = wrap(aerr)
 		case aerr != nil:
@@ -373,7 +384,7 @@ func (s *Store) commit(ctx context.Context, jobs []*job) {
 	for part := range slices.Chunk(jobs, commitPart) {
 		writing, asks := make([]*job, 0, len(part)), make([]*ask, 0, len(part))
 		for _, j := range part {
-			if j.err == nil {
+			if j.err == nil && j.doc != nil {
 				writing, asks = append(writing, j), append(asks, s.document(j))
 			}
 		}
@@ -400,7 +411,7 @@ func (s *Store) document(j *job) *ask {
 		d.slots = j.content[0].slots
 	}
 	b := d.encode()
-	d.slots = anchor(d.slots, b)
+	d.slots, d.raw = anchor(d.slots, b), b
 	a := publish(s.documentSubject(j.session), b, j.doc.seq)
 	if d.header.Deleted {
 		a.expire(s.opt.TombstoneRetention)
@@ -421,6 +432,9 @@ func (s *Store) concluded(j *job, a *ask, err error) {
 	switch {
 	case moved(aerr):
 		s.discard(j)
+		j.again()
+	case errors.Is(aerr, errLost) && err == nil:
+		j.lost, j.was = j.next, j.doc
 		j.again()
 	case code(aerr) != 0: // refused, for good
 		s.discard(j)

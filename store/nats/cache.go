@@ -70,7 +70,7 @@ func (c *cache) learn(d *document) {
 		c.remove(key)
 		return
 	}
-	size := 256 + len(d.header.Session) + weigh(d.slots)
+	size := 256 + len(d.header.Session) + len(d.raw)
 	for i := range d.pages {
 		size += 64 + len(d.pages[i].first)
 	}

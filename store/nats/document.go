@@ -33,6 +33,7 @@ type document struct {
 	index  uint64       // the sequence of the index message that the owner has for it. It is 0 exactly if there is no session
 	pages  []page       // sorted by first. If there are any, entries is empty
 	slots  []slot       // sorted by key
+	raw    []byte       // the message, once there is one
 }
 
 // slot is an entry. What it refers to is never changed.
@@ -220,7 +221,7 @@ func unseal(b []byte) (head *reader, values []byte, err error) {
 
 // decode reads the message of a session's document, which it keeps.
 func decode(session string, m message) (*document, error) {
-	d := &document{seq: m.Seq, header: store.Header{Session: session}}
+	d := &document{seq: m.Seq, header: store.Header{Session: session}, raw: m.Data}
 	if m.Seq == 0 {
 		return d, nil
 	}

@@ -195,3 +195,39 @@ func TestMajorityKilled(t *testing.T) {
 	w.Progress(t, 200)
 	w.End(t, st)
 }
+
+// A connection is lost while calls wait for their answers. They do not wait until the end, and tell what became of what they asked.
+func TestConnectionLost(t *testing.T) {
+	t.Parallel()
+	srv := start(t, "")
+	p := outage.NewProxy(t, srv.port)
+	st, direct := open(t, urlAt(p.Port), fresh()), (*Store)(nil)
+	direct = open(t, srv.url(), &st.opt)
+	c := store.Change{Session: "s", Owner: store.Owner{Node: "a", Incarnation: store.NewIncarnation()}, Epoch: 1, Seq: 1, Create: true}
+	apply(t, st, c, store.Applied)
+	for range 10 {
+		for _, deaf := range []bool{false, true} {
+			// What is written arrives, or does not, and the answer never comes.
+			c.Seq++
+			c.Create = false
+			p.Hang(deaf)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				if rs, err := st.Apply(ctx, []store.Change{c}); err != nil || rs[0].Outcome != store.Applied {
+					t.Errorf("Apply over a connection that is lost gives %+v, %v", rs, err)
+				}
+			}()
+			if !deaf {
+				outage.Until(t, "it is written", func() bool {
+					snap, err := direct.Load(t.Context(), "s")
+					return err == nil && snap.Header.Seq == c.Seq
+				})
+			}
+			p.Heal()
+			<-done
+		}
+	}
+}

@@ -74,14 +74,14 @@ func Open(ctx context.Context, url string, o *Options) (*Store, error) {
 }
 
 // Connect returns the settings of the connections that Open makes, for a program that connects by itself, with credentials, say, or
-// certificates, and gives the connection to [New]. A server that hangs is noticed within four seconds, and another one is tried for ever; what
-// is to be sent meanwhile fails at once.
+// certificates, and gives the connection to [New]. A server that hangs is noticed within six seconds, and another one is tried for ever. Nothing
+// is kept to be sent later.
 func Connect() []nats.Option {
 	return []nats.Option{
 		nats.Name("kvstore"),
 		nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond), nats.ReconnectJitter(50*time.Millisecond, 50*time.Millisecond),
 		nats.ReconnectBufSize(-1),
-		nats.PingInterval(time.Second), nats.MaxPingsOutstanding(3),
+		nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2),
 		nats.FlusherTimeout(2 * time.Second), nats.Timeout(2 * time.Second),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // else they are printed; calls tell them
 		nats.NoCallbacksAfterClientClose(),
@@ -197,7 +197,7 @@ func (s *Store) ask(ctx context.Context, asks ...*ask) error {
 			if err == nil {
 				err = refusal(a.answer)
 			}
-			if passes(err) || silent && errors.Is(err, errSilent) {
+			if passes(err) || silent && errors.Is(err, errSilent) || a.harmless && errors.Is(err, errLost) {
 				again, why = append(again, a), err
 			}
 		}

@@ -167,7 +167,7 @@ func TestCache(t *testing.T) {
 	value := make([]byte, 1000)
 	for range 10_000 {
 		session := string(rune('a' + rand.N(500)))
-		d := &document{seq: rand.Uint64(), header: store.Header{Session: session, Epoch: 1}, slots: []slot{{value: value[:rand.N(1000)]}}}
+		d := &document{seq: rand.Uint64(), header: store.Header{Session: session, Epoch: 1}, raw: value[:rand.N(1000)]}
 		switch rand.N(4) {
 		case 0:
 			c.learnPage(session, d.seq, d.slots)

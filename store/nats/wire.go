@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -29,6 +31,8 @@ type ask struct {
 var (
 	errSilent   = errors.New("no answer")
 	errNoLeader = errors.New("the stream has no leader now, or JetStream is not there")
+	errOffline  = errors.New("there is no connection to a server now")
+	errLost     = errors.New("the connection was lost before there was an answer")
 )
 
 // wire is where answers arrive.
@@ -37,7 +41,8 @@ type wire struct {
 	inbox string // with its last dot
 	sub   *nats.Subscription
 
-	senders sync.WaitGroup
+	lost    chan nats.Status
+	workers sync.WaitGroup
 	edit    func(*nats.Msg) // tests break what is sent with it; else nil
 
 	mu      sync.Mutex
@@ -56,11 +61,28 @@ func newWire(nc *nats.Conn) (*wire, error) {
 	if w.sub, err = nc.Subscribe(w.inbox+"*", w.arrive); err != nil {
 		return nil, err
 	}
+	w.lost = nc.StatusChanged(nats.DISCONNECTED, nats.RECONNECTING, nats.CLOSED)
+	w.workers.Go(func() {
+		for range w.lost {
+			w.lose()
+		}
+	})
 	return w, w.sub.SetPendingLimits(-1, -1) // what is asked for is bounded
 }
 
+// lose gives up all questions: their answers go to a connection that is no more.
+func (w *wire) lose() {
+	w.mu.Lock()
+	ids := slices.Collect(maps.Keys(w.waiting))
+	w.mu.Unlock()
+	for _, id := range ids {
+		w.settle(id, nil, errLost)
+	}
+}
+
 func (w *wire) close() {
-	w.senders.Wait()
+	w.nc.RemoveStatusListener(w.lost)
+	w.workers.Wait()
 	w.sub.Unsubscribe() // it fails only if the connection is closed already
 }
 
@@ -128,7 +150,7 @@ func (w *wire) some(ctx context.Context, asks []*ask) error {
 		msgs[i] = nats.Msg{Subject: a.msg.Subject, Header: a.msg.Header, Data: a.msg.Data, Reply: w.inbox + strconv.FormatUint(first+uint64(i), 36)}
 	}
 	// A connection that takes nothing must not keep the caller beyond its deadline. The messages are not the caller's.
-	w.senders.Go(func() {
+	w.workers.Go(func() {
 		for i := range msgs {
 			err := ctx.Err()
 			if err == nil {
@@ -136,6 +158,9 @@ func (w *wire) some(ctx context.Context, asks []*ask) error {
 					w.edit(&msgs[i])
 				}
 				err = w.nc.PublishMsg(&msgs[i])
+			}
+			if errors.Is(err, nats.ErrReconnectBufExceeded) { // of no bytes: it is not kept, to be sent later
+				err = errOffline
 			}
 			if err != nil {
 				w.settle(first+uint64(i), nil, err)
@@ -268,7 +293,7 @@ func moved(err error) bool { return code(err) == wrongLast || code(err) == wrong
 // passes reports whether nothing was done for a reason that passes by itself.
 func passes(err error) bool {
 	c := code(err)
-	return errors.Is(err, errNoLeader) || c == clusterNotAvail || c == tooManyRequests || c == wrongLastConstant
+	return errors.Is(err, errNoLeader) || errors.Is(err, errOffline) || c == clusterNotAvail || c == tooManyRequests || c == wrongLastConstant
 }
 
 // pause waits a little, longer each time.
@@ -314,6 +339,7 @@ func (s *Store) api(what string, request any) *ask {
 	return &ask{msg: &nats.Msg{Subject: s.apiPrefix + what + "." + s.opt.Stream, Data: b}}
 }
 
+// query is a question that changes nothing.
 func (s *Store) query(what string, request any) *ask {
 	a := s.api(what, request)
 	a.harmless = true
@@ -327,7 +353,7 @@ type getRequest struct {
 
 // last asks for the message that a subject has.
 func (s *Store) last(subject string) *ask {
-	return s.api("STREAM.MSG.GET", getRequest{LastFor: subject})
+	return s.query("STREAM.MSG.GET", getRequest{LastFor: subject})
 }
 
 // at asks for the message of a sequence.
