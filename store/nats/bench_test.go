@@ -12,13 +12,15 @@ import (
 	"github.com/seed-6f1f505d/kvstore/store"
 )
 
-// BenchmarkFlush flushes 256 sessions at a time, of 20,000 that are there, in turns with the engine's own best: to publish the same bytes
+// BenchmarkFlush flushes 256 sessions at a time, of 1,000 or 20,000 that are there, in turns with the engine's own best: to publish the same bytes
 // asynchronously, to as many subjects of a stream of the same kind, without headers and without a fence. "read" is without the cache: each document is read
-// first. The ratio is that of the rates.
+// first. The ratio is that of the rates. It falls as sessions become more: to compare the sequence the server loads the last message of the subject, and
+// with it the block of its file.
 func BenchmarkFlush(b *testing.B) {
-	const sessions, batch = 20_000, 256
-	for _, replicas := range []int{1, 3} {
-		b.Run(fmt.Sprint("R", replicas), func(b *testing.B) {
+	const batch = 256
+	for _, in := range []struct{ replicas, sessions int }{{1, 1000}, {1, 20_000}, {3, 1000}, {3, 20_000}} {
+		replicas, sessions := in.replicas, in.sessions
+		b.Run(fmt.Sprintf("R%d/%d", replicas, sessions), func(b *testing.B) {
 			url := ""
 			if replicas == 3 {
 				c := startCluster(b)
@@ -99,5 +101,39 @@ func BenchmarkFlush(b *testing.B) {
 				})
 			}
 		})
+	}
+}
+
+// BenchmarkClaimAll adopts 10,000 sessions of a node that is gone.
+func BenchmarkClaimAll(b *testing.B) {
+	const sessions = 10_000
+	url := start(b, "").url()
+	o := fresh()
+	st := open(b, url, o)
+	cs := make([]store.Change, sessions)
+	owner := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
+	for i := range cs {
+		cs[i] = store.Change{Session: fmt.Sprint("session-", i), Owner: owner, Epoch: 1, Seq: 1, Create: true, Puts: []store.Entry{{Value: make([]byte, 256)}}}
+	}
+	if _, err := st.Apply(context.Background(), cs); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		next := open(b, url, o)
+		owner := store.Owner{Node: "b", Incarnation: store.NewIncarnation()}
+		rs := make([]store.ClaimRequest, sessions)
+		for i := range rs {
+			rs[i] = store.ClaimRequest{Session: cs[i].Session, Owner: owner}
+		}
+		got, err := next.ClaimAll(context.Background(), rs)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, c := range got {
+			if c.Outcome != store.Granted {
+				b.Fatal(c)
+			}
+		}
+		next.Close()
 	}
 }

@@ -23,7 +23,7 @@
 // # What is durable
 //
 // What was acknowledged is in the stream, on more than half of its replicas. It survives that a server is killed, and with three replicas the loss
-// of one machine, with a pause for as long as the others need to elect a leader: some five seconds.
+// of one machine, with a pause for as long as the others need to elect a leader, which is some seconds.
 //
 // But a server acknowledges what it has given to its operating system, and syncs it every two minutes (sync_interval in the jetstream section
 // of its configuration). A power cut of a server that stands alone loses what is newer, claims included, and the stream itself if
@@ -43,7 +43,7 @@
 // settings under which it would lose sessions: limits that discard, in memory, and so on. To make it by hand:
 //
 //	nats stream add KVSTORE --subjects 'KVSTORE.>' --storage file --replicas 3 --retention limits --max-msgs-per-subject 1 \
-//	  --discard new --allow-msg-ttl --metadata kvstore-format=1
+//	  --discard new --allow-msg-ttl --metadata kvstore-format=1 --defaults
 //
 // The user of a store needs to publish to KVSTORE.> and to these of $JS.API: STREAM.INFO.KVSTORE, STREAM.MSG.GET.KVSTORE,
 // STREAM.MSG.DELETE.KVSTORE, STREAM.PURGE.KVSTORE, and STREAM.CREATE.KVSTORE unless the stream is there; and to subscribe to _INBOX.>.

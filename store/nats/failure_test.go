@@ -210,6 +210,9 @@ func TestConnectionLost(t *testing.T) {
 			// What is written arrives, or does not, and the answer never comes.
 			c.Seq++
 			c.Create = false
+			if _, err := st.Load(t.Context(), "s"); err != nil { // it has the document, and the time, and so writes at once
+				t.Fatal(err)
+			}
 			p.Hang(deaf)
 			done := make(chan struct{})
 			go func() {

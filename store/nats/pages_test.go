@@ -33,7 +33,8 @@ func TestPages(t *testing.T) {
 	c := store.Change{Session: "s", Owner: owner, Epoch: 1, Create: true}
 	is := map[string]string{}
 	paged := 0
-	for range 60 {
+	const rounds = 40
+	for range rounds {
 		c.Seq++
 		c.Puts, c.Deletes, c.Wipe = nil, nil, rand.N(20) == 0
 		if c.Wipe {
@@ -89,8 +90,8 @@ func TestPages(t *testing.T) {
 			c.Owner, c.Epoch, c.Seq, c.Create = claim.Header.Owner, claim.Header.Epoch, 0, false
 		}
 	}
-	if paged == 0 || paged == 60 {
-		t.Errorf("the session was in pages %d times of 60", paged)
+	if paged == 0 || paged == rounds {
+		t.Errorf("the session was in pages %d times of %d", paged, rounds)
 	}
 	d, err := st.read(t.Context(), "s")
 	if err != nil {
