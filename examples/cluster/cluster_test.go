@@ -102,6 +102,15 @@ func unharmed(t *testing.T, r report, status int) {
 	}
 }
 
+// The store is the demo's own: it needs nothing.
+func TestEmbedded(t *testing.T) {
+	r, status := play(t)
+	unharmed(t, r, status)
+	if r.Store != embedded || r.FirstAnswerStoreMS == nil || *r.FirstAnswerStoreMS <= 0 {
+		t.Error("no server of the store was killed: this run proves nothing of that")
+	}
+}
+
 func TestPostgres(t *testing.T) {
 	srv := pgserver.Start(t, "fsync=off")
 	r, status := play(t, "-store", srv.URL())

@@ -9,6 +9,7 @@ require (
 	github.com/redis/go-redis/v9 v9.23.0
 	github.com/seed-6f1f505d/kvstore v0.0.0
 	github.com/seed-6f1f505d/kvstore/store/etcd v0.0.0
+	github.com/seed-6f1f505d/kvstore/store/nats v0.0.0
 	github.com/seed-6f1f505d/kvstore/store/postgres v0.0.0
 	github.com/seed-6f1f505d/kvstore/store/redis v0.0.0
 	go.etcd.io/etcd/client/v3 v3.7.3
@@ -51,6 +52,7 @@ require (
 replace (
 	github.com/seed-6f1f505d/kvstore => ../../
 	github.com/seed-6f1f505d/kvstore/store/etcd => ../../store/etcd
+	github.com/seed-6f1f505d/kvstore/store/nats => ../../store/nats
 	github.com/seed-6f1f505d/kvstore/store/postgres => ../../store/postgres
 	github.com/seed-6f1f505d/kvstore/store/redis => ../../store/redis
 )

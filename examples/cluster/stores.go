@@ -8,12 +8,15 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	natsgo "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	goredis "github.com/redis/go-redis/v9"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
 	"github.com/seed-6f1f505d/kvstore/store"
 	"github.com/seed-6f1f505d/kvstore/store/etcd"
+	"github.com/seed-6f1f505d/kvstore/store/nats"
 	"github.com/seed-6f1f505d/kvstore/store/postgres"
 	"github.com/seed-6f1f505d/kvstore/store/redis"
 )
@@ -60,6 +63,14 @@ var engines = []engine{
 			return opened(etcd.Open(ctx, url, &etcd.Options{Prefix: space + "/"}))
 		},
 		drop: dropEtcd,
+	},
+	{
+		schemes: []string{"nats", "tls"},
+		form:    "nats://host:4222,nats://host2:4222",
+		open: func(ctx context.Context, url, space string) (store.Store, error) {
+			return opened(nats.Open(ctx, url, &nats.Options{Stream: space}))
+		},
+		drop: dropNATS,
 	},
 }
 
@@ -152,4 +163,25 @@ func dropEtcd(ctx context.Context, raw, space string) error {
 	}
 	_, err = c.Delete(ctx, space+"/", clientv3.WithPrefix())
 	return errors.Join(err, c.Close())
+}
+
+// dropNATS removes the stream, and whatever else has its name at the beginning of its own.
+func dropNATS(ctx context.Context, url, space string) error {
+	conn, err := natsgo.Connect(url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return err
+	}
+	list := js.StreamNames(ctx)
+	var errs []error
+	for stream := range list.Name() {
+		if strings.HasPrefix(stream, space) {
+			errs = append(errs, js.DeleteStream(ctx, stream))
+		}
+	}
+	return errors.Join(append(errs, list.Err())...)
 }
