@@ -35,7 +35,7 @@ EXECS_FuzzFile  ?= 500
 # adapters wait for servers most of the time.
 test: servers lint
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; export dir; \
-	printf '%s\n' $(MODULES) | xargs -P $(JOBS) -I{} sh -c 'n=$$(echo {} | tr / _); \
+	printf '%s\n' $(MODULES) | xargs -P $(JOBS) -I{} sh -c 'n=log-$$(echo {} | tr / _); \
 		if (cd {} && go test $(TESTFLAGS) ./...) >$$dir/$$n 2>&1; then r=0; else r=1; fi; \
 		{ echo "== go test $(TESTFLAGS) ./... in {}"; cat $$dir/$$n; } ; exit $$r'
 	go test -count=1 ./internal/model
