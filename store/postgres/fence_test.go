@@ -56,9 +56,10 @@ func TestRaceFindsFaults(t *testing.T) {
 		"no fence": strings.NewReplacer(condition, condition+` WHEN NOT c.creates THEN true`),
 		"checks, then writes": strings.NewReplacer(
 			`done bigint[];`, `done bigint[]; judged bigint[];`,
-			`    PERFORM FROM {schema}.session s WHERE s.session = ANY (ids) ORDER BY s.session FOR NO KEY UPDATE;`,
+			"    PERFORM FROM {schema}.session s WHERE s.session = ANY (ids) ORDER BY s.session FOR NO KEY UPDATE;\n\n    IF", // in apply, not in claim
 			`    SELECT array_agg(c.i) INTO judged FROM unnest(ids, incarnations, epochs, seqs) WITH ORDINALITY AS c (id, incarnation, epoch, seq, i)
-				JOIN {schema}.session s ON s.session = c.id AND s.epoch = c.epoch AND s.incarnation = c.incarnation AND s.seq < c.seq;`,
+				JOIN {schema}.session s ON s.session = c.id AND s.epoch = c.epoch AND s.incarnation = c.incarnation AND s.seq < c.seq;
+    IF`,
 			condition, condition+` WHEN NOT c.creates THEN c.i = ANY (judged)`),
 	} {
 		t.Run(name, func(t *testing.T) {
