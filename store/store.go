@@ -167,8 +167,8 @@ type Claimer interface {
 }
 
 // Barrier is an optional power of a Store: one that acknowledges changes sooner than they are as durable as it can make them
-// has it. A DB calls it for whoever waits: in Sync, Flush and Close. Claims need none: what they grant is durable, with all that
-// was acknowledged before.
+// has it. A DB calls it for whoever waits: in Sync, Flush and Close. It is not called for claims: whether what they grant outlasts a crash of the
+// engine is for the store to see to, and to document.
 type Barrier interface {
 	// Barrier returns when everything that was acknowledged before the call is as durable as the store can make it. What an
 	// engine that crashed before the call had forgotten by then it does not bring back, and may not notice.
