@@ -1,4 +1,5 @@
-# make test    everything that must pass: lint, all tests of all modules under the race detector, model, sim, fuzz-short
+# make test    everything that must pass: lint, all tests of all modules but those of make engines under the race detector, model, sim, fuzz-short
+# make engines the same for the modules whose servers are built from their source: NATS, etcd, and the cluster demo
 # make servers installs the servers that the tests of adapters start, where Debian's packages can be had; make test does it first
 # make lint    gofmt, go vet, staticcheck, go mod tidy -diff, over all modules
 # make bench   the table of ratios; make bench-json for programs
@@ -11,6 +12,9 @@
 
 # Every directory with a go.mod is a module, and is tested.
 MODULES  := . $(patsubst %/go.mod,%,$(shell git ls-files --cached --others --exclude-standard -- '*/go.mod'))
+# Those whose servers are built from their source, of which a first build takes longer than all tests: make engines tests them.
+ENGINES  := store/etcd store/nats examples/cluster
+CHECKED  ?= $(filter-out $(ENGINES),$(MODULES))
 TOOLS    := $(CURDIR)/.ci/tools.mod
 FUZZTIME ?= 30s
 MINTIME  ?= 2s
@@ -29,25 +33,30 @@ EXECS_FuzzAPI   ?= 1500
 EXECS_FuzzEvent ?= 2000
 EXECS_FuzzFile  ?= 500
 
-.PHONY: test servers lint bench bench-json fuzz fuzz-short mutants model crash sim soak modules
+.PHONY: test engines race servers lint bench bench-json fuzz fuzz-short mutants model crash sim soak modules
 
-# What one goroutine does for long, and what is to be the same each time, runs without the race detector. Modules are tested side by side: those of
-# adapters wait for servers most of the time.
-test: servers lint
-	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; export dir; \
-	printf '%s\n' $(MODULES) | xargs -P $(JOBS) -I{} sh -c 'n=log-$$(echo {} | tr / _); \
-		if (cd {} && go test $(TESTFLAGS) ./...) >$$dir/$$n 2>&1; then r=0; else r=1; fi; \
-		{ echo "== go test $(TESTFLAGS) ./... in {}"; cat $$dir/$$n; } ; exit $$r'
+# What one goroutine does for long, and what is to be the same each time, runs without the race detector.
+test: servers lint race
 	go test -count=1 ./internal/model
 	@$(MAKE) --no-print-directory sim
 	@$(MAKE) --no-print-directory fuzz-short
+
+# Modules are tested side by side: those of adapters wait for servers most of the time.
+race:
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; export dir; \
+	printf '%s\n' $(CHECKED) | xargs -P $(JOBS) -I{} sh -c 'n=log-$$(echo {} | tr / _); \
+		if (cd {} && go test $(TESTFLAGS) ./...) >$$dir/$$n 2>&1; then r=0; else r=1; fi; \
+		{ echo "== go test $(TESTFLAGS) ./... in {}"; cat $$dir/$$n; } ; exit $$r'
+
+engines: servers
+	@$(MAKE) --no-print-directory lint race CHECKED='$(ENGINES)'
 
 servers:
 	@.ci/servers
 
 lint:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not formatted by gofmt:"; echo "$$out"; exit 1; fi
-	@set -e; for m in $(MODULES); do echo "== go vet, staticcheck, go mod tidy -diff in $$m"; (cd $$m && \
+	@set -e; for m in $(CHECKED); do echo "== go vet, staticcheck, go mod tidy -diff in $$m"; (cd $$m && \
 		go vet ./... && go tool -modfile=$(TOOLS) staticcheck ./... && go mod tidy -diff); done
 
 bench:
