@@ -14,7 +14,7 @@
 MODULES  := . $(patsubst %/go.mod,%,$(shell git ls-files --cached --others --exclude-standard -- '*/go.mod'))
 # Those whose servers are built from their source, of which a first build takes longer than all tests: make engines tests them.
 ENGINES  := store/etcd store/nats examples/cluster
-CHECKED  ?= $(filter-out $(ENGINES),$(MODULES))
+CHECKED  ?= $(filter-out $(ENGINES) bench,$(MODULES)) bench
 TOOLS    := $(CURDIR)/.ci/tools.mod
 FUZZTIME ?= 30s
 MINTIME  ?= 2s
@@ -22,7 +22,7 @@ ROUNDS   ?= 2000
 SOAK     ?= 1h
 SEED     ?= 0
 TESTFLAGS ?= -race -timeout 12m
-JOBS     ?= 3
+JOBS     ?= 4
 
 # Every fuzz target, as directory:name.
 FUZZERS  := $(shell grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' . | sed 's|/[^/]*:func |:|' | sort)
