@@ -361,7 +361,7 @@ var mutations = []mutation{
 	{"Check takes a bucket for a tombstone's record", "store/bolt/check.go",
 		`	if e.bucket {
 		c.report(fmt.Errorf("index of tombstones`, `	if false {
-		c.report(fmt.Errorf("index of tombstones`, "TestDamageStopsCollectionOnly"},
+		c.report(fmt.Errorf("index of tombstones`, "TestCheckSeesBucketInIndex"},
 	{"bolt goes on after a sync that failed", "store/bolt/guard.go",
 		`case s.rolledBack(id, err):`, `case true:`, "Sync|Full"},
 	{"bolt goes on after half a meta page", "store/bolt/guard.go",

@@ -3,6 +3,7 @@ package bolt
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -139,16 +140,7 @@ func TestDamageStopsCollectionOnly(t *testing.T) {
 		},
 		"the index's first leaf": leafOfIndex("x061"),
 		"the index's last leaf":  leafOfIndex("x449"), // it is not read, but merged with, when Commit runs
-		"records of the index": func(page []byte) { // have become buckets
-			i := 0
-			elements(page, func(e element) error {
-				if len(e.value) == sumSize && bytes.Contains(e.key, []byte("x06")) {
-					native.PutUint32(page[pageHeader+i*elemSize:], 1)
-				}
-				i++
-				return nil
-			})
-		},
+		"records of the index":   bucketsInIndex,
 	} {
 		t.Run(what, func(t *testing.T) {
 			s := orchard(t, o, 500, middle, spoil)
@@ -164,6 +156,26 @@ func TestDamageStopsCollectionOnly(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Check tells of each record of the index that has become a bucket, though what it holds is sound.
+func TestCheckSeesBucketInIndex(t *testing.T) {
+	s := orchard(t, owner("a"), 500, func(i int) bool { return i >= 60 && i < 450 }, bucketsInIndex)
+	if err := s.Check(t.Context()); err == nil || strings.Count(err.Error(), "it has become a bucket") != 10 {
+		t.Errorf("Check gives %v; want ten records that have become buckets", err)
+	}
+}
+
+// bucketsInIndex makes buckets of the records of x060 to x069.
+func bucketsInIndex(page []byte) {
+	i := 0
+	elements(page, func(e element) error {
+		if len(e.value) == sumSize && bytes.Contains(e.key, []byte("x06")) {
+			native.PutUint32(page[pageHeader+i*elemSize:], 1)
+		}
+		i++
+		return nil
+	})
 }
 
 // leafOfIndex spoils the leaf that has a session's grave.
