@@ -1,7 +1,7 @@
 # make test    everything that must pass: lint, all tests of all modules but those of make engines under the race detector, model, sim, fuzz-short
 # make engines the same for the modules whose servers are built from their source: NATS, etcd, and the cluster demo
 # make servers installs the servers that the tests of adapters start, where Debian's packages can be had; make test does it first
-# make lint    gofmt, go vet, staticcheck, go mod tidy -diff, over all modules
+# make lint    gofmt, go vet, staticcheck, go mod tidy -diff, over the modules of make test
 # make bench   the table of ratios; make bench-json for programs
 # make fuzz    every fuzz target, FUZZTIME each; make fuzz-short EXECS runs of each
 # make mutants breaks the code on purpose, in one place after the other, and shows which test notices

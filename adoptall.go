@@ -2,6 +2,7 @@ package kvstore
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/seed-6f1f505d/kvstore/store"
 )
@@ -68,6 +69,9 @@ func (db *DB[V]) askAll(ctx context.Context, claimer store.Claimer, ids []string
 	}
 	gen, start := db.lease.gen.Load(), db.now()
 	cs, err := claimer.ClaimAll(ctx, rs)
+	if err == nil && len(cs) != len(rs) {
+		err = fmt.Errorf("the store returned %d answers to %d claims", len(cs), len(rs))
+	}
 	db.heard(err)
 	for n, i := range asked {
 		var s *session[V]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -152,6 +153,24 @@ func TestOrphansQuestionFails(t *testing.T) {
 			c.all = nil
 			closeDB(t, db)
 		}
+	})
+}
+
+// A store that answers fewer claims than it was asked is an error, and no panic.
+func TestOrphansQuestionHalfAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newClaimer()
+		leave(t, c, 10)
+		c.all = func(ctx context.Context, rs []store.ClaimRequest) ([]store.Claim, error) {
+			cs, err := c.inner.ClaimAll(ctx, rs)
+			return cs[:len(cs)/2], err
+		}
+		db := openInts(t, c, kvstore.Options{Node: "b"})
+		got, err := db.AdoptOrphans(context.Background(), kvstore.Takeover{Rate: 1e6})
+		if err == nil || !strings.Contains(err.Error(), "5 answers to 10 claims") || got.Adopted != 0 {
+			t.Errorf("%+v, %v", got, err)
+		}
+		closeDB(t, db)
 	})
 }
 

@@ -134,6 +134,30 @@ func TestBarrierIsShared(t *testing.T) {
 	})
 }
 
+// What is acknowledged while a barrier is under way is not covered by it.
+func TestBarrierCoversNothingLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		st := newSoft()
+		st.barrier = func(context.Context) error { time.Sleep(time.Second); return nil }
+		db := openInts(t, st, brisk("a"))
+		s, err := db.Create(ctx, "s")
+		check(t, err)
+		check(t, s.Put(ctx, "", 1))
+		done := make(chan error)
+		go func() { done <- s.Sync(ctx) }()
+		time.Sleep(500 * time.Millisecond)
+		check(t, s.Put(ctx, "", 2))
+		time.Sleep(100 * time.Millisecond) // it is flushed by itself
+		check(t, <-done)
+		check(t, s.Sync(ctx))
+		if acked, durable, asked := st.state(); acked != 2 || durable != 2 || asked != 2 {
+			t.Errorf("of %d acknowledged %d are durable; the store was asked %d times", acked, durable, asked)
+		}
+		closeDB(t, db)
+	})
+}
+
 // A barrier that fails is tried again. Who cannot wait for that is told that it is not known; nothing is lost.
 func TestBarrierFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -263,6 +263,26 @@ var mutations = []mutation{
 		`|| ring.Owner(h.Session) == db.self.Node`, `|| ring != nil`, "TestSurvivorsShare"},
 	{"a takeover is not limited", "orphans.go",
 		`if p.next.CompareAndSwap(last, at+int64(n)*int64(p.every)) {`, `if p.next.CompareAndSwap(last, at) {`, "TestOrphansRate"},
+	{"Sync does not wait until it is durable", "sync.go",
+		`	if err := db.harden(ctx); err != nil {
+		return &unstoredError{s.id, err}`, `	if err := error(nil); err != nil {
+		return &unstoredError{s.id, err}`, "TestBarrier"},
+	{"Flush does not wait until it is durable", "sync.go",
+		`	if err := db.harden(ctx); err != nil {
+		return fmt.Errorf`, `	if err := error(nil); err != nil {
+		return fmt.Errorf`, "TestBarrier"},
+	{"Close does not wait until it is durable", "close.go",
+		`if err := db.harden(ctx); err != nil {`, `if err := error(nil); err != nil {`, "TestBarrier"},
+	{"a barrier counts for what was acknowledged while it ran", "harden.go",
+		`h.sure.Store(acks)`, `h.sure.Store(max(acks, h.acks.Load()))`, "TestBarrierCoversNothingLater"},
+	{"a barrier that failed counts", "harden.go",
+		`		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {`, `		if err == nil || failed == 0 {
+			return nil
+		}
+		if ctx.Err() != nil {`, "TestBarrierFails"},
 	{"many claims take the time of one", "orphans.go",
 		`if p.next.CompareAndSwap(last, at+int64(n)*int64(p.every)) {`, `if p.next.CompareAndSwap(last, at+int64(p.every)) {`, "TestOrphansInBatches"},
 	{"many claims ask for what is asked for already", "adoptall.go",

@@ -32,9 +32,28 @@ func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Resu
 			}
 			return results, nil
 		}
-		todo = later
+		todo = follow(changes, now, later, results)
 	}
 	return results, nil
+}
+
+// follow returns those of later that may be written after now. What follows a change of unknown outcome may not: with a higher seq on record, that
+// one would be taken for written when it is repeated.
+func follow(changes []store.Change, now, later []int, results []store.Result) (on []int) {
+	unknown := map[string]error{}
+	for _, i := range now {
+		if r := &results[i]; r.Outcome == store.Undecided {
+			unknown[changes[i].Session] = undecided(*r)
+		}
+	}
+	for _, i := range later {
+		if err, is := unknown[changes[i].Session]; is {
+			results[i] = store.Result{Outcome: store.Undecided, Err: err}
+		} else {
+			on = append(on, i)
+		}
+	}
+	return on
 }
 
 // distinct divides places into those of the first change of each session, and the rest.

@@ -42,6 +42,21 @@ func (s *Store) Sessions(ctx context.Context, q store.Query) iter.Seq2[store.Hea
 	return s.data.Sessions(ctx, q)
 }
 
+// Barrier implements [store.Barrier]: of the two stores, those are asked that have one.
+func (s *Store) Barrier(ctx context.Context) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	of := func(st store.Store) func() error {
+		b, ok := st.(store.Barrier)
+		if !ok {
+			return func() error { return nil }
+		}
+		return func() error { return b.Barrier(ctx) }
+	}
+	return both(of(s.owners), of(s.data))
+}
+
 // Close implements [store.Store].
 func (s *Store) Close() error {
 	s.closed.Store(true)
@@ -103,4 +118,7 @@ func in(part string, err error) error {
 	return fmt.Errorf("store/split: %s: %w", part, err)
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store   = (*Store)(nil)
+	_ store.Barrier = (*Store)(nil)
+)

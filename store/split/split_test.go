@@ -219,3 +219,54 @@ func TestLateCreation(t *testing.T) {
 	}
 	put(t, st, b, 2, 1, "two", store.Applied)
 }
+
+// What follows a change of unknown outcome is not written: repeated, that one would be taken for written.
+func TestNothingFollowsTheUnknown(t *testing.T) {
+	data := storetest.NewFaults(memory.New())
+	st := split.New(memory.New(), data)
+	defer st.Close()
+	a := owner("a")
+	put(t, st, a, 1, 1, "one", store.Applied)
+	at := func(seq uint64, key string) store.Change {
+		return store.Change{Session: "s", Owner: a, Epoch: 1, Seq: seq, Puts: []store.Entry{{Key: key}}}
+	}
+	other := store.Change{Session: "t", Owner: a, Epoch: 1, Seq: 1, Create: true}
+	data.Inject(storetest.First(1, storetest.Fault{Split: func(i int) bool { return i == 0 }}, storetest.Apply))
+	rs, err := st.Apply(t.Context(), []store.Change{at(2, "first"), other, at(3, "second")})
+	if err != nil || rs[0].Outcome != store.Undecided || rs[1].Outcome != store.Applied || rs[2].Outcome != store.Undecided {
+		t.Fatalf("%+v, %v", rs, err)
+	}
+	if rs, err = st.Apply(t.Context(), []store.Change{at(2, "first"), at(3, "second")}); err != nil || rs[0].Outcome != store.Applied || rs[1].Outcome != store.Applied {
+		t.Errorf("repeated: %+v, %v", rs, err)
+	}
+	if snap, err := st.Load(t.Context(), "s"); err != nil || len(snap.Entries) != 3 {
+		t.Errorf("there is %+v, %v", snap, err)
+	}
+}
+
+// hard is a store with a barrier.
+type hard struct {
+	store.Store
+	err error
+	n   int
+}
+
+func (h *hard) Barrier(context.Context) error { h.n++; return h.err }
+
+// A barrier is one of each of the two that has it, and its error theirs.
+func TestBarrier(t *testing.T) {
+	boom := errors.New("boom")
+	data := &hard{Store: memory.New()}
+	st := split.New(memory.New(), data)
+	if err := st.Barrier(t.Context()); err != nil || data.n != 1 {
+		t.Errorf("%v, asked %d times", err, data.n)
+	}
+	data.err = boom
+	if err := st.Barrier(t.Context()); !errors.Is(err, boom) {
+		t.Errorf("error %v", err)
+	}
+	st.Close()
+	if err := st.Barrier(t.Context()); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
