@@ -45,7 +45,7 @@ func (db *DB[V]) Close(ctx context.Context) error {
 		return db.closed.err
 	case <-ctx.Done():
 	}
-	timer := time.NewTimer(4 * grace) // as long as the first may take when its own context is over
+	timer := time.NewTimer(5 * grace) // as long as the first may take when its own context is over
 	defer timer.Stop()
 	select {
 	case <-db.closed.done:
@@ -77,6 +77,15 @@ func (db *DB[V]) close(ctx context.Context) error {
 		ended = ctx.Err()
 	}
 
+	// A renewal that is under way could arrive after the end of the lease, and be a new one: so it is let end.
+	close(db.lease.quit)
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-db.lease.idle:
+	case <-timer.C:
+	}
+
 	// Now everything else: no call to the store is needed any more but the last.
 	db.cancel()
 	db.tasks.mu.Lock()
@@ -85,8 +94,7 @@ func (db *DB[V]) close(ctx context.Context) error {
 	tasks := make(chan struct{})
 	go func() { db.tasks.wg.Wait(); <-lanes; close(tasks) }()
 	var stuck error
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
+	timer.Reset(grace)
 	select {
 	case <-tasks:
 	case <-timer.C:

@@ -250,3 +250,45 @@ func TestCloseEndsDrain(t *testing.T) {
 		}
 	})
 }
+
+// A renewal that is on its way when the DB is closed does not outlive the lease: a server does what it was asked although nobody waits for the
+// answer any more, and a lease that came back so would keep others from the sessions.
+func TestNoRenewalOutlivesTheLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		const lease, slow = 3 * time.Second, 500 * time.Millisecond
+		mem := memory.New()
+		st := &tap{Store: mem}
+		var opened atomic.Bool
+		renewing := make(chan struct{}, 1)
+		st.keepAlive = func(ctx context.Context, n store.Node, ttl time.Duration) (bool, error) {
+			if ttl <= 0 || !opened.Load() {
+				return mem.KeepAlive(ctx, n, ttl)
+			}
+			arrived := make(chan struct{})
+			go func() {
+				time.Sleep(slow)
+				mem.KeepAlive(context.WithoutCancel(ctx), n, ttl)
+				close(arrived)
+			}()
+			renewing <- struct{}{}
+			select {
+			case <-arrived:
+				return true, nil
+			case <-ctx.Done():
+				return false, ctx.Err()
+			}
+		}
+		a := openInts(t, st, kvstore.Options{Node: "a", Lease: lease})
+		check(t, a.Put(ctx, "s", 1))
+		check(t, a.Flush(ctx))
+		opened.Store(true)
+		<-renewing
+		closeDB(t, a)
+		time.Sleep(slow)
+		b := openInts(t, mem, kvstore.Options{Node: "b"})
+		_, err := b.Adopt(ctx, "s")
+		check(t, err)
+		closeDB(t, b)
+	})
+}

@@ -116,6 +116,7 @@ func Open[V any](ctx context.Context, st store.Store, o Options) (*DB[V], error)
 	}
 	db.sessions.seed = maphash.MakeSeed()
 	db.closed.done = make(chan struct{})
+	db.lease.quit, db.lease.idle = make(chan struct{}), make(chan struct{})
 	db.log = o.Logger.With("node", db.self.Node)
 	db.budget.max = o.MaxBuffer
 	db.expirer.wake = make(chan struct{}, 1)

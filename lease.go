@@ -20,6 +20,8 @@ import (
 type lease struct {
 	until atomic.Int64  // DB.now until which the lease runs at least: counted from before the last renewal was sent
 	gen   atomic.Uint32 // lapses
+	quit  chan struct{} // closed: it is not renewed any more
+	idle  chan struct{} // closed when it is not, and no renewal is under way
 
 	mu      sync.Mutex
 	lastErr error // of the last call to the store; nil if it answered
@@ -82,6 +84,7 @@ func (db *DB[V]) join(ctx context.Context) error {
 
 // keepAlive is the goroutine that renews the lease, and tells of changes in health.
 func (db *DB[V]) keepAlive(ctx context.Context) {
+	defer close(db.lease.idle)
 	every := db.opt.Lease / 3
 	timer := time.NewTimer(every)
 	defer timer.Stop()
@@ -93,6 +96,8 @@ func (db *DB[V]) keepAlive(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			return
+		case <-db.lease.quit:
 			return
 		case <-timer.C:
 		}

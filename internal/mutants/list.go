@@ -237,6 +237,9 @@ var mutations = []mutation{
 		`(!ran || db.now() >= was)`, `(ran && db.now() >= was)`, "TestFaultsLease|Laps"},
 	{"a lapse that the clock shows is ignored", "lease.go",
 		`(!ran || db.now() >= was)`, `!ran`, "TestFaultsLease|Laps"},
+	{"a renewal outlives the lease", "close.go",
+		`	case <-db.lease.idle:
+	case <-timer.C:`, `	default:`, "TestNoRenewalOutlivesTheLease"},
 	{"the lease counts from the answer", "lease.go",
 		`db.lease.until.Store(sent + int64(db.opt.Lease))`, `db.lease.until.Store(max(sent, db.now()) + int64(db.opt.Lease))`, "TestLeaseCountsFromTheCall"},
 	{"strict serves after the lease", "lease.go",

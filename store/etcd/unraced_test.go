@@ -1,7 +1,0 @@
-//go:build !race
-
-package etcd
-
-import "os"
-
-var server = os.Executable
