@@ -4,6 +4,7 @@
 package proc
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -14,6 +15,23 @@ import (
 	"sync"
 	"syscall"
 )
+
+// Tool builds a program that the module in dir names as one of its tools, without the race detector, and returns where it is: in Go's cache. A server
+// that is written in Go is had so, and that it has no races is not what its adapter's tests are about.
+func Tool(dir, name string) (string, error) {
+	cmd := exec.Command("go", "tool", "-n", name)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOFLAGS="+strings.ReplaceAll(os.Getenv("GOFLAGS"), "-race", ""))
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			err = fmt.Errorf("%w: %s", err, exit.Stderr)
+		}
+		return "", fmt.Errorf("go tool -n %s, in %s: %w", name, dir, err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
 
 // Process is a process that was started here, and whatever that starts.
 type Process struct {

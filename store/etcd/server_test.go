@@ -2,44 +2,23 @@ package etcd
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"net/url"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 
 	"github.com/seed-6f1f505d/kvstore/internal/outage"
 	"github.com/seed-6f1f505d/kvstore/internal/proc"
 )
-
-// Servers are processes of their own, which can be killed and frozen: this test's program, told so by its environment.
-const serverEnv = "KVSTORE_ETCD_SERVER"
-
-func TestMain(m *testing.M) {
-	if conf := os.Getenv(serverEnv); conf != "" {
-		if err := serve(conf); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	code := m.Run()
-	atExit()
-	os.Exit(code)
-}
-
-var atExit = func() {}
 
 // member is what a server is told.
 type member struct {
@@ -51,37 +30,33 @@ type member struct {
 	Cert         string // path without .crt and .key: clients must use TLS
 }
 
-func serve(conf string) error {
-	var m member
-	if err := json.Unmarshal([]byte(conf), &m); err != nil {
-		return err
+// program is the server itself, as its makers have it.
+var program = sync.OnceValues(func() (string, error) { return proc.Tool("server", "server") })
+
+func (m *member) flags() []string {
+	client, peer := m.url(), fmt.Sprint("http://127.0.0.1:", m.Peer)
+	flags := []string{
+		"--name", m.Name, "--data-dir", m.Dir, "--initial-cluster", m.Cluster,
+		"--listen-client-urls", client, "--advertise-client-urls", client,
+		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+		"--heartbeat-interval", "20", "--election-timeout", "300", // leases have a minimum of one and a half elections, in whole seconds
+		"--quota-backend-bytes", fmt.Sprint(m.Quota),
+		"--log-level", "error", "--bcrypt-cost", "4", // the least
 	}
-	scheme := "http"
-	c := embed.NewConfig()
+	if m.NoFsync {
+		flags = append(flags, "--unsafe-no-fsync")
+	}
 	if m.Cert != "" {
-		scheme = "https"
-		c.ClientTLSInfo.CertFile, c.ClientTLSInfo.KeyFile = m.Cert+".crt", m.Cert+".key"
+		flags = append(flags, "--cert-file", m.Cert+".crt", "--key-file", m.Cert+".key")
 	}
-	at := func(scheme string, port int) []url.URL {
-		return []url.URL{{Scheme: scheme, Host: fmt.Sprint("127.0.0.1:", port)}}
+	return flags
+}
+
+func (m *member) url() string {
+	if m.Cert != "" {
+		return fmt.Sprint("https://127.0.0.1:", m.Client)
 	}
-	c.Name, c.Dir, c.InitialCluster = m.Name, m.Dir, m.Cluster
-	c.ListenClientUrls, c.AdvertiseClientUrls = at(scheme, m.Client), at(scheme, m.Client)
-	c.ListenPeerUrls, c.AdvertisePeerUrls = at("http", m.Peer), at("http", m.Peer)
-	c.TickMs, c.ElectionMs = 20, 300 // leases have a minimum of one and a half elections, in whole seconds
-	c.QuotaBackendBytes, c.UnsafeNoFsync = m.Quota, m.NoFsync
-	c.LogLevel = "error"
-	c.BcryptCost = 4 // the least
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		e, err := embed.StartEtcd(c)
-		if err == nil {
-			return <-e.Err()
-		}
-		// Of a server that was killed somebody may have taken the port, for a moment.
-		if !strings.Contains(err.Error(), "address already in use") || time.Now().After(end) {
-			return err
-		}
-	}
+	return fmt.Sprint("http://127.0.0.1:", m.Client)
 }
 
 // cluster is servers that are one.
@@ -154,16 +129,11 @@ func ports(t testing.TB, n int) (ps []int) {
 // run starts a member that is not running.
 func (c *cluster) run(t testing.TB, i int) {
 	t.Helper()
-	conf, err := json.Marshal(c.members[i])
+	exe, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
-	exe, err := server()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), serverEnv+"="+string(conf))
+	cmd := exec.Command(exe, c.members[i].flags()...)
 	if c.procs[i], err = proc.Run(cmd); err != nil {
 		t.Fatal(err)
 	}
@@ -192,13 +162,7 @@ func (c *cluster) ready(t testing.TB, i int) {
 	})
 }
 
-func (c *cluster) endpoint(i int) string {
-	scheme := "http"
-	if c.members[i].Cert != "" {
-		scheme = "https"
-	}
-	return fmt.Sprintf("%s://127.0.0.1:%d", scheme, c.members[i].Client)
-}
+func (c *cluster) endpoint(i int) string { return c.members[i].url() }
 
 // url is what a store is opened with.
 func (c *cluster) url() string {

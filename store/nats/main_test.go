@@ -6,38 +6,18 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/seed-6f1f505d/kvstore/internal/outage"
 	"github.com/seed-6f1f505d/kvstore/internal/proc"
 )
 
-// configVariable names the file that makes the test's program a server.
-const configVariable = "KVSTORE_TEST_NATS_CONFIG"
-
-// A server is this program again, in a process of its own: so it can be killed and frozen, and need not be installed.
-func TestMain(m *testing.M) {
-	config := os.Getenv(configVariable)
-	if config == "" {
-		os.Exit(m.Run())
-	}
-	o, err := server.ProcessConfigFile(config)
-	if err == nil {
-		var s *server.Server
-		if s, err = server.NewServer(o); err == nil {
-			s.ConfigureLogger()
-			s.Start()
-			s.WaitForShutdown()
-			return
-		}
-	}
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
-}
+// program is the server itself, as its makers have it.
+var program = sync.OnceValues(func() (string, error) { return proc.Tool("server", "nats-server") })
 
 // node is a server.
 type node struct {
@@ -77,13 +57,11 @@ func (n *node) configure(t testing.TB, text string) {
 // run starts the server, again if it was killed.
 func (n *node) run(t testing.TB) {
 	t.Helper()
-	self, err := os.Executable()
+	exe, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), configVariable+"="+n.config)
-	if n.Process, err = proc.Run(cmd); err != nil {
+	if n.Process, err = proc.Run(exec.Command(exe, "--config", n.config)); err != nil {
 		t.Fatal(err)
 	}
 }
