@@ -14,7 +14,7 @@ import (
 // TestQuick measures every row, small. It asserts what does not depend on the machine: nothing about speed.
 func TestQuick(t *testing.T) {
 	var out bytes.Buffer
-	if err := run([]string{"-quick", "-json", "-dir", t.TempDir()}, &out, io.Discard); err != nil {
+	if err := run([]string{"-quick", "-sessions", "2000", "-rounds", "1", "-json", "-dir", t.TempDir()}, &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	var rows map[string]result
