@@ -36,6 +36,12 @@ type Server struct {
 // machine the test is skipped, loudly; where the environment says CI it fails.
 func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
+	return StartAt(t, t.TempDir(), settings...)
+}
+
+// StartAt is Start with the server's data in dir.
+func StartAt(t testing.TB, dir string, settings ...string) *Server {
+	t.Helper()
 	bin, err := find()
 	if err != nil {
 		if os.Getenv("CI") != "" {
@@ -43,7 +49,7 @@ func Start(t testing.TB, settings ...string) *Server {
 		}
 		t.Skipf("NOT TESTED: %v. Debian has it: apt-get install postgresql (make test does that)", err)
 	}
-	s, err := start(bin, t.TempDir(), settings)
+	s, err := start(bin, dir, settings)
 	if err != nil {
 		t.Fatal(err)
 	}

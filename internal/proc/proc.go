@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Tool builds a program that the module in dir names as one of its tools, without the race detector, and returns where it is: in Go's cache. A server
@@ -77,8 +78,32 @@ func (p *Process) Kill() {
 	p.Stop(syscall.SIGKILL)
 }
 
-// Freeze stops the process, and those that it has started, until Thaw.
-func (p *Process) Freeze() { p.signal(syscall.SIGSTOP) }
+// Freeze stops the process, and those that it has started, until Thaw. It returns when none of them does anything any more, except for calls to
+// the kernel that were under way and whose answers they will not see before.
+func (p *Process) Freeze() {
+	p.signal(syscall.SIGSTOP)
+	for _, pid := range append(p.children(), p.Pid()) {
+		for !still(pid) {
+			time.Sleep(100 * time.Microsecond)
+		}
+	}
+}
+
+// still reports whether a process is stopped, or gone. One of its threads stops before it has the others do so.
+func still(pid int) bool {
+	stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, stat := range stats {
+		b, _ := os.ReadFile(stat)
+		_, rest, _ := strings.Cut(string(b), ") ")
+		if strings.HasPrefix(rest, "T") {
+			return true
+		}
+		if strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X") {
+			return true
+		}
+	}
+	return len(stats) == 0
+}
 
 // Thaw lets what is frozen go on.
 func (p *Process) Thaw() { p.signal(syscall.SIGCONT) }

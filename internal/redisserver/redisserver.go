@@ -53,7 +53,13 @@ func find(t testing.TB) string {
 // machine the test is skipped, loudly; where the environment says CI it fails.
 func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	s := &Server{bin: find(t), Dir: t.TempDir(), settings: append([]string{"appendonly yes"}, settings...)}
+	return StartAt(t, t.TempDir(), settings...)
+}
+
+// StartAt is Start with the server's data in dir.
+func StartAt(t testing.TB, dir string, settings ...string) *Server {
+	t.Helper()
+	s := &Server{bin: find(t), Dir: dir, settings: append([]string{"appendonly yes"}, settings...)}
 	s.start(t)
 	return s
 }

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -65,7 +66,7 @@ type cluster struct {
 	procs   []*proc.Process // nil: it is killed
 }
 
-// start starts a cluster of so many servers, each of which is as conf says.
+// start starts a cluster of so many servers, each of which is as conf says. Its Dir is for a single one.
 func start(t testing.TB, size int, conf member) *cluster {
 	t.Helper()
 	c := &cluster{procs: make([]*proc.Process, size)}
@@ -73,7 +74,7 @@ func start(t testing.TB, size int, conf member) *cluster {
 	ps := ports(t, 2*size)
 	for i := range size {
 		m := conf
-		m.Name, m.Dir = fmt.Sprint("m", i), filepath.Join(t.TempDir(), "etcd")
+		m.Name, m.Dir = fmt.Sprint("m", i), filepath.Join(cmp.Or(conf.Dir, t.TempDir()), "etcd")
 		m.Client, m.Peer = ps[2*i], ps[2*i+1]
 		peers = append(peers, fmt.Sprintf("%s=http://127.0.0.1:%d", m.Name, m.Peer))
 		c.members = append(c.members, m)

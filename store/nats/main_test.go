@@ -30,7 +30,12 @@ type node struct {
 
 func newNode(t testing.TB, name, extra string) *node {
 	t.Helper()
-	n := &node{name: name, dir: t.TempDir()}
+	return newNodeAt(t, t.TempDir(), name, extra)
+}
+
+func newNodeAt(t testing.TB, dir, name, extra string) *node {
+	t.Helper()
+	n := &node{name: name, dir: dir}
 	var err error
 	if n.port, err = proc.FreePort(); err != nil {
 		t.Fatal(err)
