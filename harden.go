@@ -2,6 +2,7 @@ package kvstore
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,7 +30,7 @@ type round struct {
 	err  error
 }
 
-// harden waits until all that the store has acknowledged is durable. It is tried until it is, or ctx is over.
+// harden waits until all that the store has acknowledged is durable. It is tried until it is, or ctx is over, or something is known to be lost.
 func (db *DB[V]) harden(ctx context.Context) error {
 	h := &db.hard
 	if h.store == nil || h.sure.Load() >= h.acks.Load() {
@@ -75,15 +76,25 @@ func (db *DB[V]) rounds(ctx context.Context) {
 	}
 }
 
-// barrier makes one, however often that has to be tried. Its error is ErrClosed.
+// barrier makes one, however often that has to be tried. Its error is ErrClosed, or that something is lost.
 func (db *DB[V]) barrier(ctx context.Context) error {
 	for failed := 0; ; failed++ {
 		call, cancel := context.WithTimeout(ctx, db.opt.StoreTimeout)
 		err := db.hard.store.Barrier(call)
 		cancel()
 		db.heard(err)
-		if err == nil {
+		var lost *store.ForgottenError
+		switch {
+		case err == nil:
 			return nil
+		case errors.As(err, &lost):
+			db.log.Error("kvstore: what was stored is lost", "error", err)
+			for _, id := range lost.Sessions {
+				if s := db.sessions.load(id); s != nil {
+					db.spawn(func(ctx context.Context) { db.verify(ctx, s) })
+				}
+			}
+			return err
 		}
 		if ctx.Err() != nil {
 			return ErrClosed

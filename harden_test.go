@@ -210,3 +210,44 @@ func TestBarrierFails(t *testing.T) {
 		}
 	})
 }
+
+// What a store had acknowledged, forgot, and cannot write again is an error of whoever waits for it, once, and not tried for ever; the
+// sessions, which are others' by then, leave memory.
+func TestForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		st := newSoft()
+		db := openInts(t, st, brisk("a"))
+		s, err := db.Create(ctx, "s")
+		check(t, err)
+		other, err := db.Create(ctx, "other")
+		check(t, err)
+		check(t, s.Put(ctx, "", 1))
+		check(t, db.Flush(ctx))
+		b := openInts(t, st.Store, kvstore.Options{Node: "b"})
+		_, err = b.Steal(ctx, "s")
+		check(t, err)
+		told := false
+		st.mu.Lock()
+		st.barrier = func(context.Context) error {
+			if told {
+				return nil
+			}
+			told = true
+			return &store.ForgottenError{Sessions: []string{"s"}}
+		}
+		st.mu.Unlock()
+		check(t, other.Put(ctx, "", 1))
+		var lost *store.ForgottenError
+		if err := other.Sync(ctx); !errors.As(err, &lost) {
+			t.Errorf("Sync says %v", err)
+		}
+		synctest.Wait()
+		_, err = s.Get(ctx, "")
+		want(t, err, kvstore.ErrFenced)
+		check(t, other.Put(ctx, "", 2))
+		check(t, other.Sync(ctx))
+		closeDB(t, db)
+		closeDB(t, b)
+	})
+}

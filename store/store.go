@@ -170,9 +170,22 @@ type Claimer interface {
 // has it. A DB calls it for whoever waits: in Sync, Flush and Close. It is not called for claims: whether what they grant outlasts a crash of the
 // engine is for the store to see to, and to document.
 type Barrier interface {
-	// Barrier returns when everything that was acknowledged before the call is as durable as the store can make it. What an
-	// engine that crashed before the call had forgotten by then it does not bring back, and may not notice.
+	// Barrier returns when everything that was acknowledged before the call, and not yet covered by a Barrier, is as durable as the store can
+	// make it. If an engine has crashed meanwhile, and forgotten some of it, the store writes that again first; what it cannot bring
+	// back, as somebody else has the session by now, is a *ForgottenError, of which it tells once. After any other error
+	// the call can be repeated.
 	Barrier(ctx context.Context) error
+}
+
+// ForgottenError is Barrier's: the store had acknowledged changes of these sessions, its engine may have forgotten them in a crash, and as
+// others own the sessions by now they were not written again.
+type ForgottenError struct {
+	Sessions []string // in order
+}
+
+func (e *ForgottenError) Error() string {
+	return fmt.Sprintf("store: changes of %d sessions that were acknowledged may have been forgotten in a crash of the engine, and others own the sessions now: %.200q",
+		len(e.Sessions), e.Sessions)
 }
 
 // Incarnation names one Open of one node: random, never used twice. A dead

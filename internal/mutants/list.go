@@ -365,6 +365,27 @@ var mutations = []mutation{
 	}
 `, "TestNoLockIsHeldOutside"},
 
+	// What a store may forget.
+	{"what was acknowledged is not kept", "internal/redo/redo.go",
+		`			l.keep(changes, rs)
+`, ``, "TestNothingAcknowledgedIsForgotten"},
+	{"what a barrier does not cover is kept no longer", "internal/redo/redo.go",
+		`l.forget(upto)`, `l.forget(max(upto, l.before+uint64(len(l.kept))))`, "TestWrittenDuringABarrier"},
+	{"new changes are written before what was forgotten", "internal/redo/redo.go",
+		`	of, todo := l.memory, slices.Clone(l.kept)
+	l.mu.Unlock()
+`, `	of, todo := l.memory, slices.Clone(l.kept)
+	l.memory, _ = l.server.Memory(ctx)
+	l.mu.Unlock()
+`, "TestNothingAcknowledgedIsForgotten|TestTheForgottenAndClaimed"},
+	{"what cannot be written again is not told", "internal/redo/redo.go",
+		`	l.lost = append(l.lost, lost...)
+	l.mu.Unlock()
+	return nil`, `	l.mu.Unlock()
+	return nil`, "TestTheForgottenAndClaimed"},
+	{"what is lost is waited for", "harden.go",
+		`		case errors.As(err, &lost):`, `		case errors.As(err, &lost) && false:`, "TestForgotten"},
+
 	// The file.
 	{"bolt does not verify checksums", "store/bolt/record.go",
 		`if binary.BigEndian.Uint64(content[n:]) != checksum(key, content[:n]) {`, `if false {`, "TestFlipped|TestHeaderRecord"},

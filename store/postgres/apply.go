@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/seed-6f1f505d/kvstore/internal/redo"
 	"github.com/seed-6f1f505d/kvstore/store"
 )
 
@@ -31,7 +32,7 @@ func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Resu
 	for len(todo) > 0 {
 		now, later := portion(changes, todo)
 		// What was written before is told beside what fails: a part that has no answer is Undecided.
-		if err := s.write(ctx, changes, now, results); err != nil {
+		if err := s.writeSome(ctx, changes, now, results); err != nil {
 			if len(now)+len(later) == len(changes) {
 				return nil, err
 			}
@@ -86,9 +87,32 @@ const (
 	mainDeleted
 )
 
-// write writes the changes at places, no two of the same session, in one statement.
-func (s *Store) write(ctx context.Context, changes []store.Change, places []int, results []store.Result) error {
-	n := len(places)
+// writeSome writes the changes at places, no two of the same session.
+func (s *Store) writeSome(ctx context.Context, changes []store.Change, places []int, results []store.Result) error {
+	some := changes
+	if len(places) < len(changes) {
+		some = make([]store.Change, len(places))
+		for i, place := range places {
+			some[i] = changes[place]
+		}
+	}
+	var rs []store.Result
+	var err error
+	if s.opt.Relaxed {
+		rs, err = s.redo.Write(ctx, some)
+	} else {
+		rs, err = s.write(ctx, nil, some)
+	}
+	for i := range rs {
+		results[places[i]] = rs[i]
+	}
+	return err
+}
+
+// write writes changes, no two of the same session, in one statement: durably, or, if a memory is named, if the server has that.
+func (s *Store) write(ctx context.Context, memory *redo.Memory, changes []store.Change) ([]store.Result, error) {
+	results := make([]store.Result, len(changes))
+	n := len(changes)
 	var (
 		ids, nodes, aliases, mains     = make([][]byte, n), make([][]byte, n), make([][]byte, n), make([][]byte, n)
 		incarnations                   = make([][16]byte, n)
@@ -100,8 +124,8 @@ func (s *Store) write(ctx context.Context, changes []store.Change, places []int,
 		putKeys, putValues, deleteKeys = [][]byte{}, [][]byte{}, [][]byte{}
 		putUntils                      = []int64{}
 	)
-	for i, place := range places {
-		c := &changes[place]
+	for i := range changes {
+		c := &changes[i]
 		ids[i], nodes[i], aliases[i] = []byte(c.Session), []byte(c.Owner.Node), joinAliases(c.Aliases)
 		incarnations[i] = c.Owner.Incarnation
 		epochs[i], seqs[i], births[i] = int64(c.Epoch), int64(c.Seq), int64(c.Birth)
@@ -124,11 +148,11 @@ func (s *Store) write(ctx context.Context, changes []store.Change, places []int,
 			}
 		}
 	}
-	return again(ctx, func() error {
-		for _, place := range places {
-			results[place] = store.Result{Outcome: store.Applied}
+	err := again(ctx, func() error {
+		for i := range results {
+			results[i] = store.Result{Outcome: store.Applied}
 		}
-		rows, err := s.pool.Query(ctx, s.sql.apply, !s.opt.Relaxed,
+		rows, err := s.pool.Query(ctx, s.sql.apply, memory,
 			ids, nodes, incarnations, epochs, seqs, births, creates, ends, releases, wipes, expiries, schemas, aliases, mainOps, mains, mainUntils,
 			putChanges, putKeys, putValues, putUntils, deleteChanges, deleteKeys)
 		if err != nil {
@@ -142,17 +166,21 @@ func (s *Store) write(ctx context.Context, changes []store.Change, places []int,
 			if err := rows.Scan(append([]any{&i, &outcome}, h.dest()...)...); err != nil {
 				return err
 			}
-			place := places[i-1]
-			results[place] = store.Result{Outcome: store.Already}
+			r := &results[i-1]
+			*r = store.Result{Outcome: store.Already}
 			if outcome == 3 {
-				results[place].Outcome = store.Fenced
-				if results[place].Header, err = h.head(changes[place].Session); err != nil {
-					results[place] = store.Result{Outcome: store.Undecided, Err: err}
+				r.Outcome = store.Fenced
+				if r.Header, err = h.head(changes[i-1].Session); err != nil {
+					*r = store.Result{Outcome: store.Undecided, Err: err}
 				}
 			}
 		}
 		return rows.Err()
 	})
+	if err != nil {
+		return nil, err
+	}
+	return results, nil
 }
 
 // notNil keeps an empty value from being NULL.
@@ -162,20 +190,3 @@ func notNil(b []byte) []byte {
 	}
 	return b
 }
-
-// Barrier implements [store.Barrier], for a store that is Relaxed. It is one round trip, and one sync of the server's log.
-func (s *Store) Barrier(ctx context.Context) error {
-	if err := s.enter(ctx); err != nil {
-		return err
-	}
-	defer s.leave()
-	if !s.opt.Relaxed {
-		return nil
-	}
-	return again(ctx, func() error {
-		_, err := s.pool.Exec(ctx, s.sql.harden)
-		return err
-	})
-}
-
-var _ store.Barrier = (*Store)(nil)

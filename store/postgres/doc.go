@@ -19,14 +19,16 @@
 // # What is durable
 //
 // By default what was acknowledged is on the disk of the server, as far as its own settings (fsync, full_page_writes) let that be
-// true. [Options].Relaxed gives that up for flushes that nobody waits for: the server acknowledges them before they reach its disk, which is
-// many times less to wait for, and a crash of the server or its machine loses the last of them, at most three times its
-// wal_writer_delay: 0.6 s, unless it was changed. Nobody is told which those were: their owner has them in memory, takes them for
-// stored, and does not send them again until they change; a session whose very creation was lost is fenced at its next flush, and that
-// is told (Hooks.Lost). So Relaxed is for state whose last moment may go with the server. Sync, Flush and Close wait until the disk has
-// all that was acknowledged before; only what a crash had taken before they were called they cannot bring back, and do not notice.
-// Claims are always durable, and as the log is one sequence, a durable claim makes all that was flushed before it durable. So nothing that a claimant has read is lost later, and no write that
-// was lost comes back.
+// true. [Options].Relaxed gives that up for flushes that nobody waits for: the server acknowledges them before they reach its disk, which
+// leaves that less to do, and a crash of the server or its machine forgets the last of them, at most three times its
+// wal_writer_delay: 0.6 s, unless it was changed. The store keeps what may be forgotten, for a second at most, and each flush says on which
+// memory of the server it counts (the name of that is in an unlogged table, which a crash empties). So a crash is noticed before
+// anything is written after it, and what was forgotten is written again first: it is lost only if this process dies, too, before that.
+// Sync, Flush and Close wait until the disk has all that was acknowledged before them. Where others have claimed a session between the
+// crash and that, they say so: the error is a [store.ForgottenError].
+//
+// Claims are always durable, and as the log is one sequence, a durable claim makes all that was flushed before it durable. So nothing that a claimant
+// has read is lost later.
 //
 // On a primary with asynchronous standbys a failover may lose what was acknowledged, claims included: then two nodes may hold
 // one epoch number, and the store refuses one of them by its incarnation. With synchronous_standby_names set it is

@@ -13,9 +13,9 @@ type Options struct {
 	// Schema is the name of the schema that holds the tables. Empty: "kvstore". At most 63 bytes.
 	Schema string
 
-	// Relaxed acknowledges flushes before they are on the server's disk: a crash of the server loses the last of them, silently, unless
-	// a Sync, a Flush or a Close has waited for them. See "What is durable" in the package's comment. Claims are
-	// durable all the same.
+	// Relaxed acknowledges flushes before they are on the server's disk. What a crash of the server forgets of them, the store writes again;
+	// if the process that has the store dies at the same time, the last 0.6 s are lost, unless a Sync, a Flush or a Close has waited
+	// for them. See "What is durable" in the package's comment. Claims are durable all the same.
 	Relaxed bool
 
 	// TombstoneRetention is how long the tombstone of a deleted session is kept, by the server's clock. Zero:

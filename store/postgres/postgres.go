@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/seed-6f1f505d/kvstore/internal/redo"
 	"github.com/seed-6f1f505d/kvstore/store"
 )
 
@@ -21,6 +22,7 @@ type Store struct {
 	owns bool // the pool is closed with the store
 	opt  Options
 	sql  statements
+	redo *redo.Log // of what was written relaxed
 
 	mu     sync.Mutex
 	closed bool
@@ -59,6 +61,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, o *Options) (*Store, error) {
 		return nil, errors.New("store/postgres: the pool is nil")
 	}
 	s := &Store{pool: pool, opt: opt, sql: newStatements(opt.Schema)}
+	s.redo = redo.New(server{s})
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -72,6 +75,7 @@ func (s *Store) Close() error {
 	s.closed = true
 	s.mu.Unlock()
 	s.calls.Wait()
+	s.redo.Close()
 	if first && s.owns {
 		s.pool.Close()
 	}
@@ -114,7 +118,7 @@ func wrap(err error) error {
 
 // statements are the calls of the schema's functions.
 type statements struct {
-	apply, claim, load, sessions, owned, harden, keepAlive, nodes, sweep string
+	apply, claim, load, sessions, owned, harden, memory, keepAlive, nodes, sweep string
 }
 
 func newStatements(schema string) statements {
@@ -130,7 +134,8 @@ func newStatements(schema string) statements {
 		sessions: in(`SELECT ` + headerColumns + `, session FROM {schema}.session WHERE session > $1 AND NOT deleted ORDER BY session LIMIT $2`),
 		owned: in(`SELECT ` + headerColumns + `, session FROM {schema}.session
 			WHERE session > $1 AND NOT deleted AND incarnation = $3 ORDER BY incarnation, session LIMIT $2`),
-		harden:    in(`SELECT {schema}.harden()`),
+		harden:    in(`SELECT {schema}.harden($1)`),
+		memory:    in(`SELECT {schema}.memory_name($1)`),
 		keepAlive: in(`SELECT {schema}.keep_alive($1, $2, $3, $4, $5)`),
 		nodes:     in(`SELECT incarnation, name, addr, weight, ceil(extract(epoch FROM ends - clock_timestamp()) * 1000)::bigint FROM {schema}.node`),
 		sweep:     in(`SELECT {schema}.sweep($1, $2)`),

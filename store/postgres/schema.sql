@@ -40,6 +40,9 @@ CREATE TABLE {schema}.node (
     ends        timestamptz NOT NULL           -- of its lease
 );
 
+-- The name of what the server remembers until it crashes: after that an unlogged table is empty, as it is on a standby that takes over.
+CREATE UNLOGGED TABLE {schema}.memory (one boolean PRIMARY KEY CHECK (one), name uuid NOT NULL);
+
 CREATE TABLE {schema}.format (version integer NOT NULL);
 INSERT INTO {schema}.format VALUES (1);
 
@@ -65,13 +68,28 @@ BEGIN
     END IF;
 END $$;
 
+-- remembers raises KV001 if the server does not have what it had in memory when that had this name.
+CREATE FUNCTION {schema}.remembers(it uuid) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM {schema}.memory WHERE name = it) THEN
+        RAISE EXCEPTION 'the server has lost what it had in memory' USING ERRCODE = 'KV001';
+    END IF;
+END $$;
+
+-- memory_name returns the name of the server's memory, which is the proposed one if it has none.
+CREATE FUNCTION {schema}.memory_name(proposal uuid) RETURNS uuid LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    INSERT INTO {schema}.memory VALUES (true, proposal) ON CONFLICT DO NOTHING;
+    RETURN (SELECT name FROM {schema}.memory);
+END $$;
+
 -- apply writes changes of different sessions, and returns those that it did not write: 2 is already there, 3 fenced.
 --
 -- All rows are locked first, in one order, and every statement after that sees what was committed until then: each has a
 -- snapshot of its own, and nobody can change these sessions any more. In one statement with the lock a delete would not see an
 -- entry that was committed while it waited.
 CREATE FUNCTION {schema}.apply(
-    durable boolean,
+    memory uuid, -- NULL: the commit is to be durable; else it need not, and the server must have this memory
     ids bytea[], nodes bytea[], incarnations uuid[], epochs bigint[], seqs bigint[], births bigint[],
     creates boolean[], ends boolean[], releases boolean[], wipes boolean[],
     expiries bigint[], schemas bigint[], alias_lists bytea[],
@@ -88,7 +106,10 @@ DECLARE
     ruins bigint[]; -- creations in the place of a session that expired, and nobody alive can have extended
     n CONSTANT integer := cardinality(ids);
 BEGIN
-    PERFORM {schema}.begin_write(durable);
+    PERFORM {schema}.begin_write(memory IS NULL);
+    IF memory IS NOT NULL THEN
+        PERFORM {schema}.remembers(memory);
+    END IF;
     IF true = ANY (creates) THEN
         INSERT INTO {schema}.session (session, epoch, incarnation, deleted)
         SELECT c.id, 0, c.incarnation, true FROM unnest(ids, incarnations, creates) AS c (id, incarnation, creates)
@@ -242,9 +263,10 @@ BEGIN
 END $$;
 
 -- harden is a durable commit of something that nobody reads, so that all that was committed before it is durable.
-CREATE FUNCTION {schema}.harden() RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+CREATE FUNCTION {schema}.harden(memory uuid) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     PERFORM {schema}.begin_write(true);
+    PERFORM {schema}.remembers(memory);
     PERFORM pg_logical_emit_message(true, 'kvstore', '');
 END $$;
 

@@ -1,0 +1,292 @@
+// Package redo writes again what a store's server has acknowledged and forgot in a crash: for the adapter of an engine that acknowledges sooner than
+// what it has is durable.
+//
+// All that was acknowledged since the last barrier is kept, encoded as it is. Every call tells the server which memory of its own it counts on, and a
+// server that has lost that refuses the call. Then, before anything else is written, all is written once more, in its order: what the
+// server still has it knows by its number, and what somebody else has claimed meanwhile is fenced. So a server's crash loses
+// nothing, as long as this process lives.
+package redo
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// Memory names what a server remembers until it crashes. The zero value is none.
+type Memory [16]byte
+
+// ErrForgot is what a call ends with, with nothing done, if the server has not that memory.
+var ErrForgot = errors.New("the server has lost what it had in memory")
+
+// Server is what a Log needs of an engine. Its calls return ErrForgot as above.
+type Server interface {
+	// Memory returns the name of the server's memory, which it gives itself when it has none.
+	Memory(ctx context.Context) (Memory, error)
+
+	// Write is as [store.Store].Apply, but if the server has that memory only, and with no more than one change of a session.
+	Write(ctx context.Context, of Memory, changes []store.Change) ([]store.Result, error)
+
+	// Harden makes all durable that was acknowledged before, if the server has that memory.
+	Harden(ctx context.Context, of Memory) error
+}
+
+// What is kept at most: then it is made durable before more is written.
+const (
+	maxBytes = 32 << 20
+	maxAge   = time.Second
+)
+
+// Log is what may be forgotten. Its methods can be called by many goroutines.
+type Log struct {
+	server Server
+
+	// Who writes holds one of it, who writes again all: nothing new is written before what was forgotten.
+	turn *semaphore.Weighted
+
+	mu     sync.Mutex
+	memory Memory // that of the server which acknowledged what is kept
+	kept   []store.Change
+	before uint64 // how many were kept before these
+	bytes  int
+	lost   []string // sessions of which something was forgotten, and could not be written again
+	timer  *time.Timer
+	closed bool
+	timed  sync.WaitGroup // what the timer does
+}
+
+const all = 1 << 30
+
+// New returns an empty log for a server.
+func New(s Server) *Log { return &Log{server: s, turn: semaphore.NewWeighted(all)} }
+
+// Write writes changes, no two of the same session, as Server.Write does, and keeps those that are acknowledged.
+func (l *Log) Write(ctx context.Context, changes []store.Change) ([]store.Result, error) {
+	l.mu.Lock()
+	full := l.bytes > maxBytes
+	l.mu.Unlock()
+	if full {
+		var lost *store.ForgottenError
+		if err := l.Barrier(ctx); errors.As(err, &lost) {
+			l.lose(lost.Sessions) // whoever waits for a barrier is to be told
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	for {
+		if err := l.turn.Acquire(ctx, 1); err != nil {
+			return nil, err
+		}
+		l.mu.Lock()
+		of := l.memory
+		l.mu.Unlock()
+		var rs []store.Result
+		err := ErrForgot
+		if of != (Memory{}) {
+			rs, err = l.server.Write(ctx, of, changes)
+		}
+		if err == nil {
+			l.keep(changes, rs)
+		}
+		l.turn.Release(1)
+		if !errors.Is(err, ErrForgot) {
+			return rs, err
+		}
+		if err := l.recall(ctx, of); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// keep keeps those of the changes that the server has now.
+func (l *Log) keep(changes []store.Change, rs []store.Result) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range rs {
+		if o := rs[i].Outcome; o != store.Applied && o != store.Already {
+			continue
+		}
+		l.kept = append(l.kept, clone(&changes[i]))
+		l.bytes += size(&changes[i])
+	}
+	l.schedule()
+}
+
+// schedule has all made durable in a while. Caller holds mu.
+func (l *Log) schedule() {
+	if len(l.kept) == 0 || l.timer != nil || l.closed {
+		return
+	}
+	l.timed.Add(1)
+	l.timer = time.AfterFunc(maxAge, func() {
+		defer l.timed.Done()
+		ctx, cancel := context.WithTimeout(context.Background(), maxAge)
+		defer cancel()
+		err := l.Barrier(ctx) // one that fails is tried again
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		var lost *store.ForgottenError
+		if errors.As(err, &lost) {
+			l.lost = append(lost.Sessions, l.lost...)
+		}
+		l.timer = nil
+		l.schedule()
+	})
+}
+
+func clone(c *store.Change) store.Change {
+	d := *c
+	d.Aliases, d.Deletes, d.Puts = slices.Clone(c.Aliases), slices.Clone(c.Deletes), slices.Clone(c.Puts)
+	for i := range d.Puts {
+		d.Puts[i].Value = bytes.Clone(d.Puts[i].Value)
+	}
+	return d
+}
+
+// size is roughly what a change takes in memory.
+func size(c *store.Change) int {
+	n := 256 + len(c.Session)
+	for i := range c.Puts {
+		n += len(c.Puts[i].Key) + len(c.Puts[i].Value) + 64
+	}
+	for _, k := range c.Deletes {
+		n += len(k) + 16
+	}
+	return n
+}
+
+// Barrier returns when all that was acknowledged before is durable. What was forgotten is written again first. Its error is a
+// *store.ForgottenError if something could not be, of which it tells once.
+func (l *Log) Barrier(ctx context.Context) error {
+	for {
+		l.mu.Lock()
+		of, upto := l.memory, l.before+uint64(len(l.kept))
+		if of == (Memory{}) { // nothing was ever written
+			l.mu.Unlock()
+			return nil
+		}
+		l.mu.Unlock()
+		err := l.server.Harden(ctx, of)
+		switch {
+		case errors.Is(err, ErrForgot):
+			if err := l.recall(ctx, of); err != nil {
+				return err
+			}
+			continue
+		case err != nil:
+			return err
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.forget(upto) // which was there before the server could lose that memory
+		return l.told()
+	}
+}
+
+// forget keeps no longer what was kept up to a place. Caller holds mu.
+func (l *Log) forget(upto uint64) {
+	if upto <= l.before {
+		return
+	}
+	n := int(upto - l.before)
+	for i := range l.kept[:n] {
+		l.bytes -= size(&l.kept[i])
+	}
+	l.kept, l.before = slices.Clone(l.kept[n:]), upto
+}
+
+// told returns, once, what was lost. Caller holds mu.
+func (l *Log) told() error {
+	if len(l.lost) == 0 {
+		return nil
+	}
+	e := &store.ForgottenError{Sessions: slices.Compact(slices.Sorted(slices.Values(l.lost)))}
+	l.lost = nil
+	return e
+}
+
+func (l *Log) lose(sessions []string) {
+	l.mu.Lock()
+	l.lost = append(l.lost, sessions...)
+	l.mu.Unlock()
+}
+
+// recall writes all again that a server may have forgotten which has lost a memory. Whoever comes later finds it done.
+func (l *Log) recall(ctx context.Context, was Memory) error {
+	if err := l.turn.Acquire(ctx, all); err != nil {
+		return err
+	}
+	defer l.turn.Release(all)
+	l.mu.Lock()
+	of, todo := l.memory, slices.Clone(l.kept)
+	l.mu.Unlock()
+	if of != was {
+		return nil
+	}
+	now, err := l.server.Memory(ctx)
+	if err != nil {
+		return err
+	}
+	// They were kept in the order of their answers.
+	slices.SortStableFunc(todo, func(a, b store.Change) int { return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Seq, b.Seq)) })
+	var lost []string
+	for len(todo) > 0 {
+		n := portion(todo)
+		rs, err := l.server.Write(ctx, now, todo[:n])
+		if errors.Is(err, ErrForgot) {
+			return fmt.Errorf("it did so again while that was written once more: %w", err)
+		} else if err != nil {
+			return err
+		}
+		for i := range rs {
+			switch rs[i].Outcome {
+			case store.Applied, store.Already:
+			case store.Undecided:
+				return rs[i].Err
+			default:
+				lost = append(lost, todo[i].Session)
+			}
+		}
+		todo = todo[n:]
+	}
+	l.mu.Lock()
+	l.memory = now
+	l.lost = append(l.lost, lost...)
+	l.mu.Unlock()
+	return nil
+}
+
+// portion returns how many of the changes may go in one call: no two of the same session, and not too many bytes.
+func portion(cs []store.Change) int {
+	seen, size := map[string]bool{}, 0
+	for i := range cs {
+		for j := range cs[i].Puts {
+			size += len(cs[i].Puts[j].Value)
+		}
+		if seen[cs[i].Session] || i > 0 && size > 4<<20 || i == 1024 {
+			return i
+		}
+		seen[cs[i].Session] = true
+	}
+	return len(cs)
+}
+
+// Close ends what the log does by itself. What is kept is not made durable by it.
+func (l *Log) Close() {
+	l.mu.Lock()
+	l.closed = true
+	if l.timer != nil && l.timer.Stop() {
+		l.timed.Done()
+	}
+	l.mu.Unlock()
+	l.timed.Wait()
+}
