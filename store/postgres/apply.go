@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/seed-6f1f505d/kvstore/internal/redo"
 	"github.com/seed-6f1f505d/kvstore/store"
@@ -60,13 +62,14 @@ func check(c *store.Change) (keys []string, err error) {
 	return keys, err
 }
 
-// portion divides places into those of one statement, no two of the same session and not too many bytes, and the rest.
+// portion divides places into those of one statement, no two of the same session, by one owner and not too many bytes, and the rest. Those of one
+// statement are in the order of their sessions.
 func portion(changes []store.Change, places []int) (now, later []int) {
 	seen := make(map[string]bool, len(places))
 	bytes := 0
 	for _, i := range places {
 		c := &changes[i]
-		if seen[c.Session] || bytes > callBytes {
+		if seen[c.Session] || bytes > callBytes || len(now) > 0 && c.Owner != changes[now[0]].Owner {
 			later = append(later, i)
 			seen[c.Session] = true // those behind it wait for it
 			continue
@@ -77,24 +80,41 @@ func portion(changes []store.Change, places []int) (now, later []int) {
 			bytes += len(c.Puts[j].Value)
 		}
 	}
+	slices.SortFunc(now, func(i, j int) int { return strings.Compare(changes[i].Session, changes[j].Session) })
 	return now, later
 }
 
-// What becomes of the main entry.
+// What a change is, beside its numbers: as the function apply has it.
 const (
-	mainStays int16 = iota
+	creates int16 = 1 << iota
+	deletes
+	releases
+	wipes
 	mainSet
 	mainDeleted
 )
 
+// numbers is an array that is NULL if all of it is 0.
+type numbers struct {
+	of []int64
+	n  int
+}
+
+func (a *numbers) set(i int, v int64) {
+	if v == 0 {
+		return
+	}
+	if a.of == nil {
+		a.of = make([]int64, a.n)
+	}
+	a.of[i] = v
+}
+
 // writeSome writes the changes at places, no two of the same session.
 func (s *Store) writeSome(ctx context.Context, changes []store.Change, places []int, results []store.Result) error {
-	some := changes
-	if len(places) < len(changes) {
-		some = make([]store.Change, len(places))
-		for i, place := range places {
-			some[i] = changes[place]
-		}
+	some := make([]store.Change, len(places))
+	for i, place := range places {
+		some[i] = changes[place]
 	}
 	var rs []store.Result
 	var err error
@@ -109,52 +129,69 @@ func (s *Store) writeSome(ctx context.Context, changes []store.Change, places []
 	return err
 }
 
-// write writes changes, no two of the same session, in one statement: durably, or, if a memory is named, if the server has that.
+// write writes changes, no two of the same session, all of one owner and in the order of their sessions, in one statement: durably, or, if a memory is
+// named, if the server has that.
 func (s *Store) write(ctx context.Context, memory *redo.Memory, changes []store.Change) ([]store.Result, error) {
 	results := make([]store.Result, len(changes))
 	n := len(changes)
 	var (
-		ids, nodes, aliases, mains     = make([][]byte, n), make([][]byte, n), make([][]byte, n), make([][]byte, n)
-		incarnations                   = make([][16]byte, n)
-		epochs, seqs, births           = make([]int64, n), make([]int64, n), make([]int64, n)
-		creates, ends, releases, wipes = make([]bool, n), make([]bool, n), make([]bool, n), make([]bool, n)
-		expiries, schemas, mainUntils  = make([]int64, n), make([]int64, n), make([]int64, n)
-		mainOps                        = make([]int16, n)
-		putChanges, deleteChanges      = []int32{}, []int32{}
-		putKeys, putValues, deleteKeys = [][]byte{}, [][]byte{}, [][]byte{}
-		putUntils                      = []int64{}
+		ids, mains                        = make([][]byte, n), make([][]byte, n)
+		epochs, seqs                      = make([]int64, n), make([]int64, n)
+		flags                             = make([]int16, n)
+		births, expiries, schemas, untils = numbers{n: n}, numbers{n: n}, numbers{n: n}, numbers{n: n}
+		aliases                           [][]byte
+		putChanges, deleteChanges         []int32
+		putIDs, putKeys, putValues        [][]byte
+		putUntils                         []int64
+		deleteIDs, deleteKeys             [][]byte
 	)
 	for i := range changes {
 		c := &changes[i]
-		ids[i], nodes[i], aliases[i] = []byte(c.Session), []byte(c.Owner.Node), joinAliases(c.Aliases)
-		incarnations[i] = c.Owner.Incarnation
-		epochs[i], seqs[i], births[i] = int64(c.Epoch), int64(c.Seq), int64(c.Birth)
-		creates[i], ends[i], releases[i], wipes[i] = c.Create, c.Delete, c.Release, c.Wipe || c.Delete
-		expiries[i], schemas[i] = int64(c.Expires), int64(c.Schema)
+		ids[i], epochs[i], seqs[i] = []byte(c.Session), int64(c.Epoch), int64(c.Seq)
+		births.set(i, int64(c.Birth))
+		expiries.set(i, int64(c.Expires))
+		schemas.set(i, int64(c.Schema))
+		if len(c.Aliases) > 0 {
+			if aliases == nil {
+				aliases = make([][]byte, n)
+			}
+			aliases[i] = joinAliases(c.Aliases)
+		}
+		for _, f := range []struct {
+			is   bool
+			flag int16
+		}{{c.Create, creates}, {c.Delete, deletes}, {c.Release, releases}, {c.Wipe, wipes}} {
+			if f.is {
+				flags[i] |= f.flag
+			}
+		}
 		for j := range c.Puts {
 			switch p := &c.Puts[j]; {
 			case p.Key == "":
-				mainOps[i], mains[i], mainUntils[i] = mainSet, notNil(p.Value), int64(p.Expires)
+				flags[i] |= mainSet
+				mains[i] = notNil(p.Value)
+				untils.set(i, int64(p.Expires))
 			default:
-				putChanges, putKeys = append(putChanges, int32(i+1)), append(putKeys, []byte(p.Key))
+				putChanges, putIDs, putKeys = append(putChanges, int32(i+1)), append(putIDs, ids[i]), append(putKeys, []byte(p.Key))
 				putValues, putUntils = append(putValues, notNil(p.Value)), append(putUntils, int64(p.Expires))
 			}
 		}
 		for _, key := range c.Deletes {
 			if key == "" {
-				mainOps[i] = mainDeleted
+				flags[i] |= mainDeleted
 			} else {
-				deleteChanges, deleteKeys = append(deleteChanges, int32(i+1)), append(deleteKeys, []byte(key))
+				deleteChanges, deleteIDs, deleteKeys = append(deleteChanges, int32(i+1)), append(deleteIDs, ids[i]), append(deleteKeys, []byte(key))
 			}
 		}
 	}
+	owner := changes[0].Owner
 	err := again(ctx, func() error {
 		for i := range results {
 			results[i] = store.Result{Outcome: store.Applied}
 		}
-		rows, err := s.pool.Query(ctx, s.sql.apply, memory,
-			ids, nodes, incarnations, epochs, seqs, births, creates, ends, releases, wipes, expiries, schemas, aliases, mainOps, mains, mainUntils,
-			putChanges, putKeys, putValues, putUntils, deleteChanges, deleteKeys)
+		rows, err := s.pool.Query(ctx, s.sql.apply, memory, []byte(owner.Node), owner.Incarnation,
+			ids, epochs, seqs, flags, mains, untils.of, births.of, expiries.of, schemas.of, aliases,
+			putChanges, putIDs, putKeys, putValues, putUntils, deleteChanges, deleteIDs, deleteKeys)
 		if err != nil {
 			return err
 		}

@@ -124,7 +124,7 @@ type statements struct {
 func newStatements(schema string) statements {
 	in := func(sql string) string { return strings.ReplaceAll(sql, "{schema}", quoted(schema)) }
 	return statements{
-		apply: in(`SELECT * FROM {schema}.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)`),
+		apply: in(`SELECT * FROM {schema}.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)`),
 		claim: in(`SELECT * FROM {schema}.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`),
 		load: in(`SELECT ` + headerColumns + `, NULL::bytea AS key, CASE WHEN $2::bytea[] IS NULL OR '' = ANY ($2) THEN CASE WHEN NOT {schema}.past(main_until) THEN main END END AS value, main_until AS until
 			FROM {schema}.session WHERE session = $1

@@ -35,8 +35,27 @@ func (v server) Memory(ctx context.Context) (m redo.Memory, err error) {
 }
 
 func (v server) Write(ctx context.Context, of redo.Memory, changes []store.Change) ([]store.Result, error) {
-	rs, err := v.s.write(ctx, &of, changes)
-	return rs, forgot(err)
+	results := make([]store.Result, len(changes))
+	todo := make([]int, len(changes))
+	for i := range todo {
+		todo[i] = i
+	}
+	for len(todo) > 0 {
+		now, later := portion(changes, todo)
+		some := make([]store.Change, len(now))
+		for i, place := range now {
+			some[i] = changes[place]
+		}
+		rs, err := v.s.write(ctx, &of, some)
+		if err != nil {
+			return nil, forgot(err)
+		}
+		for i, place := range now {
+			results[place] = rs[i]
+		}
+		todo = later
+	}
+	return results, nil
 }
 
 func (v server) Harden(ctx context.Context, of redo.Memory) error {

@@ -19,7 +19,7 @@ CREATE TABLE {schema}.session (
     main        bytea,                         -- the entry of the empty key; NULL: there is none
     main_until  bigint   NOT NULL DEFAULT 0,
     ended       timestamptz                    -- when it was deleted
-);
+) WITH (fillfactor = 50);
 CREATE INDEX session_owner ON {schema}.session (incarnation, session) WHERE NOT deleted;
 CREATE INDEX session_ended ON {schema}.session (ended) WHERE deleted;
 
@@ -71,7 +71,7 @@ END $$;
 -- remembers raises KV001 if the server does not have what it had in memory when that had this name.
 CREATE FUNCTION {schema}.remembers(it uuid) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM {schema}.memory WHERE name = it) THEN
+    IF NOT EXISTS (SELECT FROM {schema}.memory WHERE one AND name = it) THEN
         RAISE EXCEPTION 'the server has lost what it had in memory' USING ERRCODE = 'KV001';
     END IF;
 END $$;
@@ -83,45 +83,48 @@ BEGIN
     RETURN (SELECT name FROM {schema}.memory);
 END $$;
 
--- apply writes changes of different sessions, and returns those that it did not write: 2 is already there, 3 fenced.
+-- apply writes changes of different sessions by one owner, in the order of their sessions, and returns those that it did not write: 2 is already there,
+-- 3 fenced. Arrays of which each element would be 0 or NULL may be NULL themselves.
 --
--- All rows are locked first, in one order, and every statement after that sees what was committed until then: each has a
--- snapshot of its own, and nobody can change these sessions any more. In one statement with the lock a delete would not see an
--- entry that was committed while it waited.
+-- The update takes the rows' locks, in that order, and looks at each row as it is when it has its lock; every statement after it sees what was committed until then, and
+-- nobody can change these sessions any more. In one statement with it a delete would not see an entry that was committed
+-- while it waited. The planner is told to look the rows up one by one: else a plan that was made while there were few would read them all.
 CREATE FUNCTION {schema}.apply(
     memory uuid, -- NULL: the commit is to be durable; else it need not, and the server must have this memory
-    ids bytea[], nodes bytea[], incarnations uuid[], epochs bigint[], seqs bigint[], births bigint[],
-    creates boolean[], ends boolean[], releases boolean[], wipes boolean[],
-    expiries bigint[], schemas bigint[], alias_lists bytea[],
-    main_ops smallint[], mains bytea[], main_untils bigint[],  -- ops: 0 leaves it, 1 sets it, 2 deletes it
-    put_changes integer[], put_keys bytea[], put_values bytea[], put_untils bigint[],
-    delete_changes integer[], delete_keys bytea[]
+    owner_node bytea, owner uuid,
+    ids bytea[], epochs bigint[], seqs bigint[],
+    flags smallint[], -- 1 it creates, 2 deletes, 4 releases, 8 wipes; the main entry is 16 set, 32 deleted
+    mains bytea[], main_untils bigint[],
+    births bigint[], expiries bigint[], schemas bigint[], alias_lists bytea[],
+    put_changes integer[], put_ids bytea[], put_keys bytea[], put_values bytea[], put_untils bigint[],
+    delete_changes integer[], delete_ids bytea[], delete_keys bytea[]
 ) RETURNS TABLE (
     change integer, outcome smallint,
     epoch bigint, seq bigint, node bytea, incarnation uuid, released boolean, deleted boolean, expires bigint, schema bigint, aliases bytea
-) LANGUAGE plpgsql VOLATILE AS $$
+) LANGUAGE plpgsql VOLATILE
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
 #variable_conflict use_column
 DECLARE
+    n CONSTANT integer := cardinality(ids);
+    every CONSTANT integer := (SELECT bit_or(f) FROM unnest(flags) f);
     done bigint[];  -- changes that were written, by their places
     ruins bigint[]; -- creations in the place of a session that expired, and nobody alive can have extended
-    n CONSTANT integer := cardinality(ids);
 BEGIN
     PERFORM {schema}.begin_write(memory IS NULL);
     IF memory IS NOT NULL THEN
         PERFORM {schema}.remembers(memory);
     END IF;
-    IF true = ANY (creates) THEN
-        INSERT INTO {schema}.session (session, epoch, incarnation, deleted)
-        SELECT c.id, 0, c.incarnation, true FROM unnest(ids, incarnations, creates) AS c (id, incarnation, creates)
-        WHERE c.creates ORDER BY c.id
-        ON CONFLICT DO NOTHING;
-    END IF;
-    PERFORM FROM {schema}.session s WHERE s.session = ANY (ids) ORDER BY s.session FOR NO KEY UPDATE;
 
-    IF true = ANY (creates) THEN
+    IF every & 1 <> 0 THEN
+        INSERT INTO {schema}.session (session, epoch, incarnation, deleted)
+        SELECT c.id, 0, owner, true FROM unnest(ids, flags) AS c (id, flags)
+        WHERE c.flags & 1 <> 0
+        ON CONFLICT DO NOTHING;
+        PERFORM FROM {schema}.session s WHERE s.session = ANY (ids) ORDER BY s.session FOR NO KEY UPDATE;
         SELECT array_agg(c.i) INTO ruins
-        FROM unnest(ids, epochs, creates) WITH ORDINALITY AS c (id, epoch, creates, i) JOIN {schema}.session s ON s.session = c.id
-        WHERE c.creates AND s.epoch < c.epoch AND NOT s.deleted AND {schema}.past(s.expires) AND (s.released OR NOT {schema}.alive(s.incarnation));
+        FROM unnest(ids, epochs, flags) WITH ORDINALITY AS c (id, epoch, flags, i) JOIN {schema}.session s ON s.session = c.id
+        WHERE c.flags & 1 <> 0 AND s.epoch < c.epoch AND NOT s.deleted AND {schema}.past(s.expires) AND (s.released OR NOT {schema}.alive(s.incarnation));
         IF ruins IS NOT NULL THEN
             DELETE FROM {schema}.entry e USING unnest(ids) WITH ORDINALITY AS c (id, i) WHERE c.i = ANY (ruins) AND e.session = c.id;
         END IF;
@@ -129,47 +132,48 @@ BEGIN
 
     WITH written AS (
         UPDATE {schema}.session s SET
-            epoch = c.epoch, seq = c.seq, node = c.node, incarnation = c.incarnation,
-            deleted = c.ends, ended = CASE WHEN c.ends THEN clock_timestamp() END,
-            released = c.releases AND NOT c.ends,
-            expires = CASE WHEN c.ends THEN 0 ELSE c.expires END,
-            schema = CASE WHEN c.ends THEN 0 ELSE c.schema END,
-            aliases = CASE WHEN NOT c.ends THEN c.aliases END,
-            main = CASE WHEN c.main_op = 1 THEN c.main WHEN c.main_op = 0 AND NOT c.wipes AND s.epoch = c.epoch THEN s.main END,
-            main_until = CASE WHEN c.main_op = 1 THEN c.main_until WHEN c.main_op = 0 AND NOT c.wipes AND s.epoch = c.epoch THEN s.main_until ELSE 0 END
-        FROM unnest(ids, nodes, incarnations, epochs, seqs, births, creates, ends, releases, wipes, expiries, schemas, alias_lists, main_ops, mains, main_untils)
-            WITH ORDINALITY AS c (id, node, incarnation, epoch, seq, birth, creates, ends, releases, wipes, expires, schema, aliases, main_op, main, main_until, i)
+            epoch = c.epoch, seq = c.seq, node = owner_node, incarnation = owner,
+            deleted = c.flags & 2 <> 0, ended = CASE WHEN c.flags & 2 <> 0 THEN clock_timestamp() END,
+            released = c.flags & 6 = 4,
+            expires = CASE WHEN c.flags & 2 = 0 AND c.expires IS NOT NULL THEN c.expires ELSE 0 END,
+            schema = CASE WHEN c.flags & 2 = 0 AND c.schema IS NOT NULL THEN c.schema ELSE 0 END,
+            aliases = CASE WHEN c.flags & 2 = 0 THEN c.aliases END,
+            main = CASE WHEN c.flags & 16 <> 0 THEN c.main WHEN c.flags & 42 = 0 AND s.epoch = c.epoch THEN s.main END,
+            main_until = CASE WHEN c.flags & 16 <> 0 THEN coalesce(c.main_until, 0) WHEN c.flags & 42 = 0 AND s.epoch = c.epoch THEN s.main_until ELSE 0 END
+        FROM (
+            SELECT * FROM unnest(ids, epochs, seqs, flags, mains, main_untils, births, expiries, schemas, alias_lists) WITH ORDINALITY LIMIT n
+        ) AS c (id, epoch, seq, flags, main, main_until, birth, expires, schema, aliases, i)
         WHERE s.session = c.id AND CASE
-            WHEN s.epoch = c.epoch AND s.incarnation = c.incarnation
-                THEN s.seq < c.seq AND s.seq >= c.birth AND (NOT s.deleted OR c.ends OR c.creates)
-            ELSE c.creates AND s.epoch < c.epoch AND (s.deleted OR c.i = ANY (ruins)) END
+            WHEN s.epoch = c.epoch AND s.incarnation = owner
+                THEN s.seq < c.seq AND (c.birth IS NULL OR s.seq >= c.birth) AND (NOT s.deleted OR c.flags & 3 <> 0)
+            ELSE c.flags & 1 <> 0 AND s.epoch < c.epoch AND (s.deleted OR c.i = ANY (ruins)) END
         RETURNING c.i
     )
     SELECT coalesce(array_agg(i), '{}') INTO done FROM written;
 
-    IF true = ANY (wipes) THEN
+    IF every & 10 <> 0 THEN
         DELETE FROM {schema}.entry e
-        USING unnest(ids, wipes) WITH ORDINALITY AS c (id, wipes, i)
-        WHERE c.wipes AND c.i = ANY (done) AND e.session = c.id;
+        USING unnest(ids, flags) WITH ORDINALITY AS c (id, flags, i)
+        WHERE c.flags & 10 <> 0 AND c.i = ANY (done) AND e.session = c.id;
     END IF;
-    IF cardinality(delete_changes) > 0 THEN
+    IF delete_keys IS NOT NULL THEN
         DELETE FROM {schema}.entry e
-        USING unnest(delete_changes, delete_keys) AS d (i, key), unnest(ids) WITH ORDINALITY AS c (id, i)
-        WHERE c.i = d.i AND (cardinality(done) = n OR d.i = ANY (done)) AND e.session = c.id AND e.key = d.key;
+        USING unnest(delete_changes, delete_ids, delete_keys) AS d (i, id, key)
+        WHERE (cardinality(done) = n OR d.i = ANY (done)) AND e.session = d.id AND e.key = d.key;
     END IF;
-    IF cardinality(put_changes) > 0 THEN
+    IF put_keys IS NOT NULL THEN
         INSERT INTO {schema}.entry (session, key, value, until)
-        SELECT c.id, p.key, p.value, p.until
-        FROM unnest(put_changes, put_keys, put_values, put_untils) AS p (i, key, value, until) JOIN unnest(ids) WITH ORDINALITY AS c (id, i) USING (i)
+        SELECT p.id, p.key, p.value, coalesce(p.until, 0)
+        FROM unnest(put_changes, put_ids, put_keys, put_values, put_untils) AS p (i, id, key, value, until)
         WHERE cardinality(done) = n OR p.i = ANY (done)
         ON CONFLICT (session, key) DO UPDATE SET value = excluded.value, until = excluded.until;
     END IF;
 
     IF cardinality(done) < n THEN
         RETURN QUERY
-        SELECT c.i::integer, (CASE WHEN s.epoch = c.epoch AND s.incarnation = c.incarnation AND c.seq <= s.seq THEN 2 ELSE 3 END)::smallint,
+        SELECT c.i::integer, (CASE WHEN s.epoch = c.epoch AND s.incarnation = owner AND c.seq <= s.seq THEN 2 ELSE 3 END)::smallint,
             s.epoch, s.seq, s.node, s.incarnation, s.released, s.deleted, s.expires, s.schema, s.aliases
-        FROM unnest(ids, incarnations, epochs, seqs) WITH ORDINALITY AS c (id, incarnation, epoch, seq, i)
+        FROM unnest(ids, epochs, seqs) WITH ORDINALITY AS c (id, epoch, seq, i)
         LEFT JOIN {schema}.session s ON s.session = c.id
         WHERE NOT c.i = ANY (done);
     END IF;
