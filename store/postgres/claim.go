@@ -64,16 +64,18 @@ func (s *Store) claim(ctx context.Context, rs []store.ClaimRequest) ([]store.Cla
 	}
 	defer rows.Close()
 	cs := make([]store.Claim, n)
+	var (
+		i                        int
+		h                        header
+		outcome                  *int16
+		created                  *bool
+		holder, addr, key, value []byte
+		weight                   *int
+		left, until              *int64
+	)
+	dest := append(append([]any{&i, &outcome, &created}, h.dest()...), &holder, &addr, &weight, &left, &key, &value, &until)
 	for rows.Next() {
-		var i int
-		var h header
-		var outcome *int16
-		var created *bool
-		var holder, addr, key, value []byte
-		var weight *int
-		var left, until *int64
-		dest := append([]any{&i, &outcome, &created}, h.dest()...)
-		if err := rows.Scan(append(dest, &holder, &addr, &weight, &left, &key, &value, &until)...); err != nil {
+		if err := rows.Scan(dest...); err != nil { // each value is a new one, or NULL
 			return nil, err
 		}
 		c := &cs[i-1]
