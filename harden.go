@@ -90,6 +90,12 @@ func (db *DB[V]) barrier(ctx context.Context) error {
 		case errors.As(err, &lost):
 			db.log.Error("kvstore: what was stored is lost", "error", err)
 			for _, id := range lost.Sessions {
+				l := db.laneOf(id)
+				l.mu.Lock()
+				if l.untold == nil {
+					l.untold = err // the next Flush tells, or Close
+				}
+				l.mu.Unlock()
 				if s := db.sessions.load(id); s != nil {
 					db.spawn(func(ctx context.Context) { db.verify(ctx, s) })
 				}

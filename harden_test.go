@@ -211,8 +211,8 @@ func TestBarrierFails(t *testing.T) {
 	})
 }
 
-// What a store had acknowledged, forgot, and cannot write again is an error of whoever waits for it, once, and not tried for ever; the
-// sessions, which are others' by then, leave memory.
+// What a store had acknowledged, forgot, and cannot write again is an error of the next Flush, once, and of no Sync of another session; nor
+// is it tried for ever. The sessions, which are others' by then, leave memory.
 func TestForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -238,10 +238,12 @@ func TestForgotten(t *testing.T) {
 		}
 		st.mu.Unlock()
 		check(t, other.Put(ctx, "", 1))
+		check(t, other.Sync(ctx))
 		var lost *store.ForgottenError
-		if err := other.Sync(ctx); !errors.As(err, &lost) {
-			t.Errorf("Sync says %v", err)
+		if err := db.Flush(ctx); !errors.As(err, &lost) {
+			t.Errorf("Flush says %v", err)
 		}
+		check(t, db.Flush(ctx))
 		synctest.Wait()
 		_, err = s.Get(ctx, "")
 		want(t, err, kvstore.ErrFenced)

@@ -121,10 +121,12 @@ func (db *DB[V]) sync(ctx context.Context, s *session[V], ver uint64) error {
 			return &unstoredError{s.id, err}
 		}
 	}
-	if err := db.harden(ctx); err != nil {
-		return &unstoredError{s.id, err}
+	err := db.harden(ctx)
+	var lost *store.ForgottenError
+	if err == nil || errors.As(err, &lost) && !slices.Contains(lost.Sessions, s.id) {
+		return nil
 	}
-	return nil
+	return &unstoredError{s.id, err}
 }
 
 // syncAll waits until all that the session has now is stored. If something was rejected since the last one said so, it

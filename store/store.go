@@ -172,8 +172,8 @@ type Claimer interface {
 type Barrier interface {
 	// Barrier returns when everything that was acknowledged before the call, and not yet covered by a Barrier, is as durable as the store can
 	// make it. If an engine has crashed meanwhile, and forgotten some of it, the store writes that again first; what it cannot bring
-	// back, as somebody else has the session by now, is a *ForgottenError, of which it tells once. After any other error
-	// the call can be repeated.
+	// back, as somebody else has the session by now, is a *ForgottenError, of which it tells once: all other sessions' changes are as durable then as
+	// without it. After any other error the call can be repeated.
 	Barrier(ctx context.Context) error
 }
 

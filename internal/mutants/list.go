@@ -372,17 +372,17 @@ var mutations = []mutation{
 	{"what a barrier does not cover is kept no longer", "internal/redo/redo.go",
 		`l.forget(upto)`, `l.forget(max(upto, l.before+uint64(len(l.kept))))`, "TestWrittenDuringABarrier"},
 	{"new changes are written before what was forgotten", "internal/redo/redo.go",
-		`	of, todo := l.memory, slices.Clone(l.kept)
-	l.mu.Unlock()
-`, `	of, todo := l.memory, slices.Clone(l.kept)
-	l.memory, _ = l.server.Memory(ctx)
-	l.mu.Unlock()
+		`		l.again, l.upto = now, 0
+	}
+`, `		l.again, l.upto = now, 0
+	}
+	l.memory = now
 `, "TestNothingAcknowledgedIsForgotten|TestTheForgottenAndClaimed"},
 	{"what cannot be written again is not told", "internal/redo/redo.go",
-		`	l.lost = append(l.lost, lost...)
-	l.mu.Unlock()
-	return nil`, `	l.mu.Unlock()
-	return nil`, "TestTheForgottenAndClaimed"},
+		`				lost = append(lost, some[i].Session)
+`, ``, "TestTheForgottenAndClaimed"},
+	{"what is written again begins anew each time", "internal/redo/redo.go",
+		`	if l.again != now {`, `	if true {`, "TestRecallGoesOn"},
 	{"what is lost is waited for", "harden.go",
 		`		case errors.As(err, &lost):`, `		case errors.As(err, &lost) && false:`, "TestForgotten"},
 

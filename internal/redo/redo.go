@@ -9,7 +9,6 @@ package redo
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,43 +32,61 @@ type Server interface {
 	// Memory returns the name of the server's memory, which it gives itself when it has none.
 	Memory(ctx context.Context) (Memory, error)
 
-	// Write is as [store.Store].Apply, but if the server has that memory only, and with no more than one change of a session.
+	// Write is as [store.Store].Apply, but if the server has that memory only: else it returns ErrForgot. If there are several servers, of which
+	// some have it, or several steps, changes may have been written all the same.
 	Write(ctx context.Context, of Memory, changes []store.Change) ([]store.Result, error)
 
-	// Harden makes all durable that was acknowledged before, if the server has that memory.
+	// Harden makes all durable that was acknowledged before, as far as the engine can, if the server has that memory.
 	Harden(ctx context.Context, of Memory) error
 }
 
-// What is kept at most: then it is made durable before more is written.
 const (
+	// maxBytes is how much is kept at most. Then it is made durable before more is written, and what has to be kept all the same goes, the oldest
+	// first.
 	maxBytes = 32 << 20
-	maxAge   = time.Second
+
+	// maxAge is after how long something is made durable that nobody has asked a barrier for.
+	maxAge = time.Second
 )
 
 // Log is what may be forgotten. Its methods can be called by many goroutines.
 type Log struct {
 	server Server
+	stays  time.Duration
 
 	// Who writes holds one of it, who writes again all: nothing new is written before what was forgotten.
 	turn *semaphore.Weighted
 
 	mu     sync.Mutex
 	memory Memory // that of the server which acknowledged what is kept
-	kept   []store.Change
+	kept   []kept
 	before uint64 // how many were kept before these
 	bytes  int
+	again  Memory   // of the server to which all is being written again,
+	upto   uint64   // as far as it is kept before this place
 	lost   []string // sessions of which something was forgotten, and could not be written again
 	timer  *time.Timer
 	closed bool
 	timed  sync.WaitGroup // what the timer does
 }
 
+type kept struct {
+	store.Change
+	at time.Time // when it was acknowledged
+}
+
 const all = 1 << 30
 
-// New returns an empty log for a server.
-func New(s Server) *Log { return &Log{server: s, turn: semaphore.NewWeighted(all)} }
+// New returns an empty log for a server. For so long a change is kept even if a barrier has covered it: for an engine whose barrier does not cover all
+// ways to forget.
+func New(s Server, stays time.Duration) *Log {
+	return &Log{server: s, stays: stays, turn: semaphore.NewWeighted(all)}
+}
 
-// Write writes changes, no two of the same session, as Server.Write does, and keeps those that are acknowledged.
+// Begin has the log ask for the name of the server's memory, which the first Write does else.
+func (l *Log) Begin(ctx context.Context) error { return l.recall(ctx, Memory{}) }
+
+// Write writes changes as Server.Write does, and keeps those that are acknowledged.
 func (l *Log) Write(ctx context.Context, changes []store.Change) ([]store.Result, error) {
 	l.mu.Lock()
 	full := l.bytes > maxBytes
@@ -81,6 +98,7 @@ func (l *Log) Write(ctx context.Context, changes []store.Change) ([]store.Result
 		} else if err != nil {
 			return nil, err
 		}
+		l.drop()
 	}
 	for {
 		if err := l.turn.Acquire(ctx, 1); err != nil {
@@ -109,13 +127,14 @@ func (l *Log) Write(ctx context.Context, changes []store.Change) ([]store.Result
 
 // keep keeps those of the changes that the server has now.
 func (l *Log) keep(changes []store.Change, rs []store.Result) {
+	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range rs {
 		if o := rs[i].Outcome; o != store.Applied && o != store.Already {
 			continue
 		}
-		l.kept = append(l.kept, clone(&changes[i]))
+		l.kept = append(l.kept, kept{clone(&changes[i]), now})
 		l.bytes += size(&changes[i])
 	}
 	l.schedule()
@@ -187,21 +206,39 @@ func (l *Log) Barrier(ctx context.Context) error {
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.forget(upto) // which was there before the server could lose that memory
+		l.forget(upto) // it was durable before the server could lose that memory
 		return l.told()
 	}
 }
 
-// forget keeps no longer what was kept up to a place. Caller holds mu.
+// forget keeps no longer what was kept up to a place, and need not stay. Caller holds mu.
 func (l *Log) forget(upto uint64) {
-	if upto <= l.before {
+	n := 0
+	for until := time.Now().Add(-l.stays); l.before+uint64(n) < upto && !l.kept[n].at.After(until); n++ {
+	}
+	l.shift(n)
+}
+
+// drop keeps no longer what is too much.
+func (l *Log) drop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, left := 0, l.bytes
+	for ; left > maxBytes; n++ {
+		left -= size(&l.kept[n].Change)
+	}
+	l.shift(n)
+}
+
+// shift removes the first n. Caller holds mu.
+func (l *Log) shift(n int) {
+	if n == 0 {
 		return
 	}
-	n := int(upto - l.before)
 	for i := range l.kept[:n] {
-		l.bytes -= size(&l.kept[i])
+		l.bytes -= size(&l.kept[i].Change)
 	}
-	l.kept, l.before = slices.Clone(l.kept[n:]), upto
+	l.kept, l.before = slices.Clone(l.kept[n:]), l.before+uint64(n)
 }
 
 // told returns, once, what was lost. Caller holds mu.
@@ -227,7 +264,7 @@ func (l *Log) recall(ctx context.Context, was Memory) error {
 	}
 	defer l.turn.Release(all)
 	l.mu.Lock()
-	of, todo := l.memory, slices.Clone(l.kept)
+	of := l.memory
 	l.mu.Unlock()
 	if of != was {
 		return nil
@@ -236,48 +273,57 @@ func (l *Log) recall(ctx context.Context, was Memory) error {
 	if err != nil {
 		return err
 	}
-	// They were kept in the order of their answers.
-	slices.SortStableFunc(todo, func(a, b store.Change) int { return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Seq, b.Seq)) })
-	var lost []string
-	for len(todo) > 0 {
-		n := portion(todo)
-		rs, err := l.server.Write(ctx, now, todo[:n])
+	// Contexts may be short, and what is kept much: who comes next goes on where this one ends.
+	l.mu.Lock()
+	if l.again != now {
+		l.again, l.upto = now, 0
+	}
+	l.mu.Unlock()
+	for {
+		some := l.next()
+		if len(some) == 0 {
+			break
+		}
+		rs, err := l.server.Write(ctx, now, some)
 		if errors.Is(err, ErrForgot) {
 			return fmt.Errorf("it did so again while that was written once more: %w", err)
 		} else if err != nil {
 			return err
 		}
+		var lost []string
 		for i := range rs {
 			switch rs[i].Outcome {
 			case store.Applied, store.Already:
 			case store.Undecided:
 				return rs[i].Err
 			default:
-				lost = append(lost, todo[i].Session)
+				lost = append(lost, some[i].Session)
 			}
 		}
-		todo = todo[n:]
+		l.mu.Lock()
+		l.upto += uint64(len(some))
+		l.lost = append(l.lost, lost...)
+		l.mu.Unlock()
 	}
 	l.mu.Lock()
-	l.memory = now
-	l.lost = append(l.lost, lost...)
+	l.memory, l.again = now, Memory{}
 	l.mu.Unlock()
 	return nil
 }
 
-// portion returns how many of the changes may go in one call: no two of the same session, and not too many bytes.
-func portion(cs []store.Change) int {
-	seen, size := map[string]bool{}, 0
-	for i := range cs {
-		for j := range cs[i].Puts {
-			size += len(cs[i].Puts[j].Value)
+// next returns some of what is to be written again.
+func (l *Log) next() (some []store.Change) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.upto = max(l.upto, l.before)
+	bytes := 0
+	for _, k := range l.kept[l.upto-l.before:] {
+		if bytes += size(&k.Change); len(some) == 256 || len(some) > 0 && bytes > 1<<20 {
+			break
 		}
-		if seen[cs[i].Session] || i > 0 && size > 4<<20 || i == 1024 {
-			return i
-		}
-		seen[cs[i].Session] = true
+		some = append(some, k.Change)
 	}
-	return len(cs)
+	return some
 }
 
 // Close ends what the log does by itself. What is kept is not made durable by it.

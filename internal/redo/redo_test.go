@@ -23,8 +23,9 @@ type forgetful struct {
 	hard   []func(st *memory.Store) // what is durable
 	soft   []func(st *memory.Store)
 	rand   *rand.Rand
-	faulty bool   // it crashes and fails now and then
-	after  func() // called when it has hardened, before it says so
+	faulty bool          // it crashes and fails now and then
+	slow   time.Duration // what a Write takes
+	after  func()        // called when it has hardened, before it says so
 }
 
 func newForgetful(seed uint64) *forgetful {
@@ -67,15 +68,13 @@ func (f *forgetful) Memory(context.Context) (Memory, error) {
 }
 
 func (f *forgetful) Write(ctx context.Context, of Memory, cs []store.Change) ([]store.Result, error) {
+	select {
+	case <-time.After(f.slow):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	seen := map[string]bool{}
-	for i := range cs {
-		if seen[cs[i].Session] {
-			panic("two changes of one session")
-		}
-		seen[cs[i].Session] = true
-	}
 	if err := f.trouble(); err != nil {
 		return nil, err
 	}
@@ -142,7 +141,7 @@ func (f *forgetful) value(t *testing.T, id, key string) string {
 func TestNothingAcknowledgedIsForgotten(t *testing.T) {
 	for seed := range uint64(30) {
 		f := newForgetful(seed)
-		l := New(f)
+		l := New(f, 0)
 		o := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
 		const writers, writes = 4, 100
 		for g := range writers {
@@ -196,7 +195,7 @@ func TestNothingAcknowledgedIsForgotten(t *testing.T) {
 // What was forgotten, and is somebody else's when it could be written again, is told: once.
 func TestTheForgottenAndClaimed(t *testing.T) {
 	f := newForgetful(1)
-	l := New(f)
+	l := New(f, 0)
 	o := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
 	for _, id := range []string{"mine", "taken"} {
 		f.claim(t, id, o)
@@ -225,7 +224,7 @@ func TestTheForgottenAndClaimed(t *testing.T) {
 // What is acknowledged while a barrier is under way is not covered by it.
 func TestWrittenDuringABarrier(t *testing.T) {
 	f := newForgetful(1)
-	l := New(f)
+	l := New(f, 0)
 	o := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
 	f.claim(t, "s", o)
 	write := func(seq uint64, key string) {
@@ -251,11 +250,53 @@ func TestWrittenDuringABarrier(t *testing.T) {
 	l.Close()
 }
 
+// However short the contexts are of those who have it written again, it comes to an end.
+func TestRecallGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newForgetful(1)
+		l := New(f, 0)
+		o := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
+		f.claim(t, "s", o)
+		f.slow = time.Millisecond
+		const keys = 10_000 // so 40 calls
+		for n := range keys / 100 {
+			var cs []store.Change
+			for i := range 100 {
+				seq := uint64(n*100 + i + 1)
+				cs = append(cs, store.Change{Session: "s", Owner: o, Epoch: 1, Seq: seq, Puts: []store.Entry{{Key: fmt.Sprint(seq), Value: []byte("v")}}})
+			}
+			if _, err := l.Write(context.Background(), cs); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.mu.Lock()
+		f.crash()
+		f.mu.Unlock()
+		for try := 0; ; try++ {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+			err := l.Barrier(ctx)
+			cancel()
+			if err == nil {
+				break
+			}
+			if try == 10 {
+				t.Fatalf("it does not come to an end: %v", err)
+			}
+		}
+		for seq := range keys {
+			if v := f.value(t, "s", fmt.Sprint(seq+1)); v != "v" {
+				t.Fatalf("key %d is %q", seq+1, v)
+			}
+		}
+		l.Close()
+	})
+}
+
 // What nobody asks a barrier for is kept for a second, and no longer.
 func TestKeptForASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newForgetful(1)
-		l := New(f)
+		l := New(f, 0)
 		o := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
 		f.claim(t, "s", o)
 		write := func(seq uint64) {
@@ -290,10 +331,54 @@ func TestKeptForASecond(t *testing.T) {
 	})
 }
 
+// What is to stay is kept although a barrier has covered it, for as long as that, and no longer; but not if it is too much.
+func TestStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const stays = 3 * time.Second
+		f := newForgetful(1)
+		l := New(f, stays)
+		o := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
+		f.claim(t, "s", o)
+		seq := uint64(0)
+		write := func(bytes int) {
+			t.Helper()
+			seq++
+			rs, err := l.Write(context.Background(), []store.Change{{Session: "s", Owner: o, Epoch: 1, Seq: seq, Puts: []store.Entry{{Value: make([]byte, bytes)}}}})
+			if err != nil || rs[0].Outcome != store.Applied {
+				t.Fatal(rs, err)
+			}
+		}
+		are := func(want int) {
+			t.Helper()
+			synctest.Wait()
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if len(l.kept) != want {
+				t.Errorf("%d are kept, want %d", len(l.kept), want)
+			}
+		}
+		write(1)
+		time.Sleep(stays - time.Millisecond)
+		if err := l.Barrier(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		are(1)
+		time.Sleep(maxAge + time.Millisecond)
+		are(0)
+		for range 5 {
+			write(maxBytes / 3)
+		}
+		are(3) // those that were there before the last, as far as they are not too much, and that
+		time.Sleep(stays + maxAge)
+		are(0)
+		l.Close()
+	})
+}
+
 // A log that is full has the server harden before it takes more.
 func TestKeepsNoMoreThanItMay(t *testing.T) {
 	f := newForgetful(1)
-	l := New(f)
+	l := New(f, 0)
 	o := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
 	f.claim(t, "s", o)
 	value := make([]byte, 1<<20)

@@ -61,7 +61,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, o *Options) (*Store, error) {
 		return nil, errors.New("store/postgres: the pool is nil")
 	}
 	s := &Store{pool: pool, opt: opt, sql: newStatements(opt.Schema)}
-	s.redo = redo.New(server{s})
+	s.redo = redo.New(server{s}, 0)
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}

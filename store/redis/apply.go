@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/seed-6f1f505d/kvstore/internal/redo"
 	"github.com/seed-6f1f505d/kvstore/store"
 )
 
@@ -32,15 +33,38 @@ func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Resu
 	}
 	defer s.leave()
 	results := make([]store.Result, len(changes))
-	todo := make([]int, 0, len(changes)) // changes, by their places
+	some, places := make([]store.Change, 0, len(changes)), make([]int, 0, len(changes))
 	for i := range changes {
 		if keys, err := check(&changes[i]); err != nil {
 			results[i] = store.Result{Outcome: store.Rejected, Err: err, Keys: keys}
 		} else {
-			todo = append(todo, i)
+			some, places = append(some, changes[i]), append(places, i)
 		}
 	}
-	sent := len(todo)
+	if len(some) == 0 {
+		return results, nil
+	}
+	rs, err := s.redo.Write(ctx, some)
+	if err != nil && len(some) == len(changes) {
+		return nil, err
+	}
+	for n, i := range places {
+		if err != nil {
+			results[i] = store.Result{Outcome: store.Undecided, Err: err}
+		} else {
+			results[i] = rs[n]
+		}
+	}
+	return results, nil
+}
+
+// write writes changes with a script, one that servers must have had before. If one has not, that is redo.ErrForgot.
+func (s *Store) write(ctx context.Context, script *script, changes []store.Change) ([]store.Result, error) {
+	results := make([]store.Result, len(changes))
+	todo := make([]int, len(changes)) // changes, by their places
+	for i := range todo {
+		todo[i] = i
+	}
 	undecided := 0
 	var last error
 	for len(todo) > 0 {
@@ -49,12 +73,15 @@ func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Resu
 		calls := make([]*call, len(ps))
 		for i, p := range ps {
 			p.call = s.applyCall(p, changes)
+			p.call.script, p.call.known = script, true
 			calls[i] = p.call
 		}
 		s.run(ctx, calls...)
 		failed := map[string]bool{}
 		for _, p := range ps {
-			if err := p.read(changes, results); err != nil {
+			if err := p.read(changes, results); errors.Is(err, redo.ErrForgot) {
+				return nil, err
+			} else if err != nil {
 				last = err
 			}
 			for _, i := range p.places {
@@ -76,7 +103,7 @@ func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Resu
 		}
 		todo = rest
 	}
-	if last != nil && undecided == sent && sent == len(changes) {
+	if last != nil && undecided == len(changes) {
 		return nil, last
 	}
 	return results, nil
@@ -197,7 +224,7 @@ func (s *Store) applyCall(p *portion, changes []store.Change) *call {
 			args = append(args, fieldOf(k))
 		}
 	}
-	return &call{bucket: b, script: applyScript, keys: keys, args: args, writes: true}
+	return &call{bucket: b, keys: keys, args: args, writes: true}
 }
 
 func flagsOf(a bool, ifA string, b bool, ifB string) string {

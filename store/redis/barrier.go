@@ -15,30 +15,25 @@ import (
 // barrierWait is for how long Barrier waits where its context sets no bound. At appendfsync everysec it takes up to about a second.
 const barrierWait = 10 * time.Second
 
-// Barrier returns when all that was acknowledged before the call is on the disk of the server, and on those of [Options].Replicas
-// replicas, whatever appendfsync is. It is one round trip to each server. Servers that cannot tell (Redis before 7.2, or a user without the right
-// to WAITAOF) are not asked: then it returns at once, and what is acknowledged is as durable as it gets. If a server lost its last second in a
-// crash before the call, and has been started again, that is not noticed.
+// Barrier implements [store.Barrier]. It returns when all that was acknowledged before the call is on the disk of the server, and on those of
+// [Options].Replicas replicas, whatever appendfsync is. Servers that cannot tell (Redis before 7.2, or a user without the right to WAITAOF) are
+// asked only whether they still have what they acknowledged. It is two round trips to each server, or one.
 func (s *Store) Barrier(ctx context.Context) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
 	defer s.leave()
+	return s.redo.Barrier(ctx)
+}
+
+// onDisk returns when what servers have written is on disks.
+func (s *Store) onDisk(ctx context.Context) error {
 	if !s.tells {
 		return nil
 	}
-	at := map[pipeliner]*bucket{}
-	for i := range s.buckets {
-		b := &s.buckets[i]
-		if s.cluster == nil {
-			at[s.client] = b
-			continue
-		}
-		m, err := s.cluster.MasterForKey(ctx, b.confirm)
-		if err != nil {
-			return wrap(err)
-		}
-		at[m] = b
+	at, err := s.masters(ctx)
+	if err != nil {
+		return err
 	}
 	var mu sync.Mutex
 	var errs []error
@@ -57,6 +52,24 @@ func (s *Store) Barrier(ctx context.Context) error {
 		s.cluster.ReloadState(ctx)
 	}
 	return wrap(errors.Join(errs...))
+}
+
+// masters returns the servers that buckets are on, with one of its buckets for each.
+func (s *Store) masters(ctx context.Context) (map[pipeliner]*bucket, error) {
+	at := map[pipeliner]*bucket{}
+	for i := range s.buckets {
+		b := &s.buckets[i]
+		if s.cluster == nil {
+			at[s.client] = b
+			continue
+		}
+		m, err := s.cluster.MasterForKey(ctx, b.confirm)
+		if err != nil {
+			return nil, wrap(err)
+		}
+		at[m] = b
+	}
+	return at, nil
 }
 
 // synced waits until what a server has written is on disks. As in confirmed, that goes by what this connection writes.

@@ -169,6 +169,47 @@ func TestClaimLost(t *testing.T) {
 	apply(t, st, store.Change{Session: id, Owner: d.Owner, Epoch: d.Epoch, Seq: 1}, store.Applied)
 }
 
+// Changes that were acknowledged, and that the replica which takes over has not heard of, are written again: before the next change, of whatever
+// session, or when somebody waits.
+func TestFailoverForgets(t *testing.T) {
+	for _, waits := range []bool{true, false} {
+		t.Run(fmt.Sprint("waits=", waits), func(t *testing.T) {
+			c := redisserver.StartCluster(t)
+			st := open(t, c.URL(), fresh())
+			id := st.inBucket(0)
+			o := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
+			put := func(seq uint64, key string) store.Change {
+				return store.Change{Session: id, Owner: o, Epoch: 1, Seq: seq, Create: seq == 1, Puts: []store.Entry{{Key: key, Value: []byte("v")}}}
+			}
+			apply(t, st, put(1, "replicated"), store.Applied)
+			c[0].Must(t, "WAIT", "1", "0")
+			cutOff(t, c[0], c[3])
+			apply(t, st, put(2, "forgotten"), store.Applied)
+			apply(t, st, put(3, "forgotten, too"), store.Applied)
+			c[0].Kill()
+			c[3].Thaw()
+			promoted(t, c[3])
+			outage.Until(t, "the store is there again", func() bool {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				if waits {
+					return st.Barrier(ctx) == nil
+				}
+				rs, err := st.Apply(ctx, []store.Change{put(4, "next")})
+				return err == nil && rs[0].Outcome == store.Applied
+			})
+			snap, err := st.Load(t.Context(), id)
+			want := 3
+			if !waits {
+				want = 4
+			}
+			if err != nil || len(snap.Entries) != want || snap.Header.Seq != uint64(want) {
+				t.Errorf("there are %d entries, want %d: %+v, %v", len(snap.Entries), want, snap, err)
+			}
+		})
+	}
+}
+
 func info(all, name string) string {
 	for line := range strings.SplitSeq(all, "\r\n") {
 		if value, ok := strings.CutPrefix(line, name+":"); ok {

@@ -19,7 +19,7 @@
 //
 // # What is durable
 //
-// An acknowledged flush or claim is what Redis makes of an acknowledged write, by settings of the server:
+// An acknowledged flush or claim is what Redis makes of an acknowledged write, by settings of the server (but see below for flushes):
 //
 //   - With an append-only file and appendfsync always, what was acknowledged survives a power cut. Each flush then waits for the disk; as it is
 //     a batch, that costs less than it seems to.
@@ -39,6 +39,11 @@
 //     is acknowledged from when a master or its replica dies until there is a new one. Of two replicas a failover prefers the one that has more, but does not
 //     promise it; with Replicas at 2 it cannot matter. That replicas have it does not mean that their disks do.
 //   - Where servers tell what is on their disks (Valkey, Redis 7.2), a DB's Sync waits for that, by [Store.Barrier].
+//
+// What a server, or the replica that takes over, has forgotten of acknowledged flushes, the store that wrote it writes again, before anything else: it keeps
+// the last three seconds, up to 32 MiB. It notices because a server that begins anew knows no scripts, and the one that writes is sent once to each. So
+// flushes are lost only if the node that made them dies as well, before that. What others have claimed meanwhile is an error of the next
+// Barrier, a [store.ForgottenError]. Claims are not made again: whose was lost is fenced at its next flush, and told so.
 //
 // Where a claim that is lost cannot be had, keep ownership in a store that has consensus and only the data here: that is what package split is for.
 //

@@ -11,6 +11,7 @@ import (
 
 	client "github.com/redis/go-redis/v9"
 
+	"github.com/seed-6f1f505d/kvstore/internal/redo"
 	"github.com/seed-6f1f505d/kvstore/store"
 )
 
@@ -19,6 +20,7 @@ type Store struct {
 	client  client.UniversalClient
 	cluster *client.ClusterClient // the same, if it is one
 	owns    bool                  // the client is closed with the store
+	redo    *redo.Log
 	opt     Options
 	buckets []bucket
 	tells   bool // servers tell what is on their disks
@@ -128,6 +130,10 @@ func New(ctx context.Context, c client.UniversalClient, o *Options) (*Store, err
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}
+	s.redo = redo.New(&servers{s: s}, stays)
+	if err := s.redo.Begin(ctx); err != nil {
+		return nil, fmt.Errorf("store/redis: open: %w", err)
+	}
 	return s, nil
 }
 
@@ -138,6 +144,7 @@ func (s *Store) Close() error {
 	s.closed = true
 	s.mu.Unlock()
 	s.calls.Wait()
+	s.redo.Close()
 	if first && s.owns {
 		return wrap(s.client.Close())
 	}

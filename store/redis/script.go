@@ -12,6 +12,8 @@ import (
 	"time"
 
 	client "github.com/redis/go-redis/v9"
+
+	"github.com/seed-6f1f505d/kvstore/internal/redo"
 )
 
 var (
@@ -32,7 +34,6 @@ var (
 	//go:embed scripts/rights.lua
 	rightsLua string
 
-	applyScript  = newScript(applyLua)
 	claimScript  = newScript(claimLua)
 	loadScript   = newScript(loadLua)
 	walkScript   = newScript(walkLua)
@@ -58,6 +59,7 @@ type call struct {
 	args   []any // keys and arguments
 	writes bool  // it is to be confirmed by replicas, if that is asked for
 
+	known  bool // servers must have had the script before: it is not sent
 	source bool // the server does not know the hash
 	cmd    *client.Cmd
 	err    error
@@ -102,6 +104,8 @@ func (s *Store) run(ctx context.Context, calls ...*call) {
 		for _, c := range calls {
 			switch {
 			case c.err == nil:
+			case strings.HasPrefix(c.err.Error(), "NOSCRIPT") && c.known:
+				c.err = redo.ErrForgot
 			case strings.HasPrefix(c.err.Error(), "NOSCRIPT") && !c.source:
 				c.source = true
 				again = append(again, c)
