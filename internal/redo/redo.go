@@ -8,7 +8,6 @@
 package redo
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -61,6 +60,7 @@ type Log struct {
 	memory Memory // that of the server which acknowledged what is kept
 	kept   []kept
 	before uint64 // how many were kept before these
+	sure   uint64 // up to this place a barrier has covered them
 	bytes  int
 	again  Memory   // of the server to which all is being written again,
 	upto   uint64   // as far as it is kept before this place
@@ -88,17 +88,14 @@ func (l *Log) Begin(ctx context.Context) error { return l.recall(ctx, Memory{}) 
 
 // Write writes changes as Server.Write does, and keeps those that are acknowledged.
 func (l *Log) Write(ctx context.Context, changes []store.Change) ([]store.Result, error) {
-	l.mu.Lock()
-	full := l.bytes > maxBytes
-	l.mu.Unlock()
-	if full {
+	if l.full() {
 		var lost *store.ForgottenError
 		if err := l.Barrier(ctx); errors.As(err, &lost) {
 			l.lose(lost.Sessions) // whoever waits for a barrier is to be told
 		} else if err != nil {
 			return nil, err
 		}
-		l.drop()
+		l.full()
 	}
 	for {
 		if err := l.turn.Acquire(ctx, 1); err != nil {
@@ -127,17 +124,47 @@ func (l *Log) Write(ctx context.Context, changes []store.Change) ([]store.Result
 
 // keep keeps those of the changes that the server has now.
 func (l *Log) keep(changes []store.Change, rs []store.Result) {
-	now := time.Now()
+	some := make([]kept, 0, len(rs))
+	now, bytes := time.Now(), 0
+	for i := range rs {
+		if o := rs[i].Outcome; o == store.Applied || o == store.Already {
+			some = append(some, kept{changes[i], now})
+			bytes += size(&changes[i])
+		}
+	}
+	own(some)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i := range rs {
-		if o := rs[i].Outcome; o != store.Applied && o != store.Already {
-			continue
-		}
-		l.kept = append(l.kept, kept{clone(&changes[i]), now})
-		l.bytes += size(&changes[i])
-	}
+	l.kept = append(l.kept, some...)
+	l.bytes += bytes
 	l.schedule()
+}
+
+// own has the changes refer to nothing of the caller's but strings, in few pieces.
+func own(some []kept) {
+	puts, deletes, bytes := 0, 0, 0
+	for i := range some {
+		puts, deletes = puts+len(some[i].Puts), deletes+len(some[i].Deletes)
+		for j := range some[i].Puts {
+			bytes += len(some[i].Puts[j].Value)
+		}
+	}
+	entries, keys, arena := make([]store.Entry, 0, puts), make([]string, 0, deletes), make([]byte, 0, bytes)
+	for i := range some {
+		c := &some[i]
+		c.Aliases = slices.Clone(c.Aliases)
+		from := len(keys)
+		keys = append(keys, c.Deletes...)
+		c.Deletes = keys[from:len(keys):len(keys)]
+		from = len(entries)
+		for _, e := range c.Puts {
+			at := len(arena)
+			arena = append(arena, e.Value...)
+			e.Value = arena[at:len(arena):len(arena)]
+			entries = append(entries, e)
+		}
+		c.Puts = entries[from:len(entries):len(entries)]
+	}
 }
 
 // schedule has all made durable in a while. Caller holds mu.
@@ -160,15 +187,6 @@ func (l *Log) schedule() {
 		l.timer = nil
 		l.schedule()
 	})
-}
-
-func clone(c *store.Change) store.Change {
-	d := *c
-	d.Aliases, d.Deletes, d.Puts = slices.Clone(c.Aliases), slices.Clone(c.Deletes), slices.Clone(c.Puts)
-	for i := range d.Puts {
-		d.Puts[i].Value = bytes.Clone(d.Puts[i].Value)
-	}
-	return d
 }
 
 // size is roughly what a change takes in memory.
@@ -213,32 +231,32 @@ func (l *Log) Barrier(ctx context.Context) error {
 
 // forget keeps no longer what was kept up to a place, and need not stay. Caller holds mu.
 func (l *Log) forget(upto uint64) {
+	l.sure = max(l.sure, upto)
 	n := 0
 	for until := time.Now().Add(-l.stays); l.before+uint64(n) < upto && !l.kept[n].at.After(until); n++ {
 	}
 	l.shift(n)
 }
 
-// drop keeps no longer what is too much.
-func (l *Log) drop() {
+// full reports whether more is kept than may be, after what is durable was dropped, the oldest first.
+func (l *Log) full() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n, left := 0, l.bytes
-	for ; left > maxBytes; n++ {
+	for ; left > maxBytes && l.before+uint64(n) < l.sure; n++ {
 		left -= size(&l.kept[n].Change)
 	}
 	l.shift(n)
+	return left > maxBytes
 }
 
 // shift removes the first n. Caller holds mu.
 func (l *Log) shift(n int) {
-	if n == 0 {
-		return
-	}
 	for i := range l.kept[:n] {
 		l.bytes -= size(&l.kept[i].Change)
 	}
-	l.kept, l.before = slices.Clone(l.kept[n:]), l.before+uint64(n)
+	clear(l.kept[:n])
+	l.kept, l.before = l.kept[n:], l.before+uint64(n)
 }
 
 // told returns, once, what was lost. Caller holds mu.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -85,11 +86,8 @@ func (f *forgetful) Write(ctx context.Context, of Memory, cs []store.Change) ([]
 	if err != nil {
 		return nil, err
 	}
-	kept := make([]store.Change, len(cs))
-	for i := range cs {
-		kept[i] = clone(&cs[i])
-	}
-	f.soft = append(f.soft, func(st *memory.Store) { st.Apply(context.Background(), kept) })
+	own := slices.Clone(cs) // the values of these tests are never written to again
+	f.soft = append(f.soft, func(st *memory.Store) { st.Apply(context.Background(), own) })
 	return rs, f.trouble() // the answer is lost
 }
 
@@ -329,6 +327,30 @@ func TestKeptForASecond(t *testing.T) {
 		are(0)
 		l.Close()
 	})
+}
+
+// What is kept is the log's own: callers use their memory again.
+func TestKeepsCopies(t *testing.T) {
+	f := newForgetful(1)
+	l := New(f, 0)
+	o := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
+	f.claim(t, "s", o)
+	c := store.Change{Session: "s", Owner: o, Epoch: 1, Seq: 1, Puts: []store.Entry{{Key: "k", Value: []byte("kept")}, {Key: "gone", Value: []byte("x")}}, Aliases: []string{"alias"}}
+	d := store.Change{Session: "s", Owner: o, Epoch: 1, Seq: 2, Deletes: []string{"gone"}, Aliases: c.Aliases}
+	if _, err := l.Write(t.Context(), []store.Change{c, d}); err != nil {
+		t.Fatal(err)
+	}
+	copy(c.Puts[0].Value, "lost")
+	c.Puts[0].Key, d.Deletes[0], c.Aliases[0] = "other", "other", "other"
+	f.crash()
+	if err := l.Barrier(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := f.st.Load(t.Context(), "s")
+	if err != nil || len(s.Entries) != 1 || s.Entries[0].Key != "k" || string(s.Entries[0].Value) != "kept" || s.Header.Aliases[0] != "alias" {
+		t.Errorf("written again was %+v, %v", s, err)
+	}
+	l.Close()
 }
 
 // What is to stay is kept although a barrier has covered it, for as long as that, and no longer; but not if it is too much.
