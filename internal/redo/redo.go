@@ -1,7 +1,7 @@
 // Package redo writes again what a store's server has acknowledged and forgot in a crash: for the adapter of an engine that acknowledges sooner than
 // what it has is durable.
 //
-// All that was acknowledged since the last barrier is kept, encoded as it is. Every call tells the server which memory of its own it counts on, and a
+// All that was acknowledged since the last barrier is kept, as it was sent. Every call tells the server which memory of its own it counts on, and a
 // server that has lost that refuses the call. Then, before anything else is written, all is written once more, in its order: what the
 // server still has it knows by its number, and what somebody else has claimed meanwhile is fenced. So a server's crash loses
 // nothing, as long as this process lives.
@@ -40,8 +40,7 @@ type Server interface {
 }
 
 const (
-	// maxBytes is how much is kept at most. Then it is made durable before more is written, and what has to be kept all the same goes, the oldest
-	// first.
+	// maxBytes is how much is kept, or little more. Then the oldest goes; where a barrier covers all, that makes it durable first.
 	maxBytes = 32 << 20
 
 	// maxAge is after how long something is made durable that nobody has asked a barrier for.
@@ -67,7 +66,9 @@ type Log struct {
 	lost   []string // sessions of which something was forgotten, and could not be written again
 	timer  *time.Timer
 	closed bool
-	timed  sync.WaitGroup // what the timer does
+	timed  sync.WaitGroup // what the timer does, until ctx is over
+	ctx    context.Context
+	cancel context.CancelFunc
 }
 
 type kept struct {
@@ -77,10 +78,12 @@ type kept struct {
 
 const all = 1 << 30
 
-// New returns an empty log for a server. For so long a change is kept even if a barrier has covered it: for an engine whose barrier does not cover all
-// ways to forget.
+// New returns an empty log for a server. Unless stays is 0, the engine's barrier does not cover all ways to forget: then a change is kept for so long
+// though a barrier has covered it, and no longer though none has if it is too much.
 func New(s Server, stays time.Duration) *Log {
-	return &Log{server: s, stays: stays, turn: semaphore.NewWeighted(all)}
+	l := &Log{server: s, stays: stays, turn: semaphore.NewWeighted(all)}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	return l
 }
 
 // Begin has the log ask for the name of the server's memory, which the first Write does else.
@@ -175,7 +178,7 @@ func (l *Log) schedule() {
 	l.timed.Add(1)
 	l.timer = time.AfterFunc(maxAge, func() {
 		defer l.timed.Done()
-		ctx, cancel := context.WithTimeout(context.Background(), maxAge)
+		ctx, cancel := context.WithTimeout(l.ctx, 10*maxAge)
 		defer cancel()
 		err := l.Barrier(ctx) // one that fails is tried again
 		l.mu.Lock()
@@ -238,12 +241,12 @@ func (l *Log) forget(upto uint64) {
 	l.shift(n)
 }
 
-// full reports whether more is kept than may be, after what is durable was dropped, the oldest first.
+// full drops what is too much, the oldest first, and reports whether a barrier is needed before more goes.
 func (l *Log) full() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n, left := 0, l.bytes
-	for ; left > maxBytes && l.before+uint64(n) < l.sure; n++ {
+	for ; left > maxBytes && (l.stays > 0 || l.before+uint64(n) < l.sure); n++ {
 		left -= size(&l.kept[n].Change)
 	}
 	l.shift(n)
@@ -348,6 +351,7 @@ func (l *Log) next() (some []store.Change) {
 func (l *Log) Close() {
 	l.mu.Lock()
 	l.closed = true
+	l.cancel()
 	if l.timer != nil && l.timer.Stop() {
 		l.timed.Done()
 	}
