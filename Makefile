@@ -12,7 +12,8 @@
 # Every directory with a go.mod is a module, and is tested.
 MODULES  := . $(patsubst %/go.mod,%,$(shell git ls-files --cached --others --exclude-standard -- '*/go.mod'))
 # Those that take longest begin first.
-CHECKED  ?= . store/etcd store/nats $(filter-out . store/etcd store/nats,$(MODULES))
+FIRST    := . store/etcd store/nats examples/cluster store/postgres store/redis
+CHECKED  ?= $(FIRST) $(filter-out $(FIRST),$(MODULES))
 TOOLS    := $(CURDIR)/.ci/tools.mod
 FUZZTIME ?= 30s
 MINTIME  ?= 2s
@@ -20,7 +21,7 @@ ROUNDS   ?= 2000
 SOAK     ?= 1h
 SEED     ?= 0
 TESTFLAGS ?= -race -timeout 12m
-JOBS     ?= 4
+JOBS     ?= 6
 
 # Every fuzz target, as directory:name.
 FUZZERS  := $(shell grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' . | sed 's|/[^/]*:func |:|' | sort)

@@ -34,14 +34,22 @@ func TestPages(t *testing.T) {
 	is := map[string]string{}
 	paged := 0
 	const rounds = 40
-	for range rounds {
+	for round := range rounds {
 		c.Seq++
 		c.Puts, c.Deletes, c.Wipe = nil, nil, rand.N(20) == 0
 		if c.Wipe {
 			clear(is)
 		}
 		shrink := rand.N(3) == 0
-		for range rand.N(20) {
+		sizes := []int{0, 10, 1000, 30_000, 100_000}
+		puts := rand.N(20)
+		switch round { // what comes by chance is both in one message and in pages, but not in each run
+		case 0:
+			sizes = sizes[:3]
+		case rounds / 2:
+			sizes, puts, shrink = sizes[4:], 40, false
+		}
+		for range puts {
 			key := fmt.Sprint("key/", rand.N(60))
 			if contains(&c, key) {
 				continue
@@ -51,7 +59,7 @@ func TestPages(t *testing.T) {
 				delete(is, key)
 				continue
 			}
-			value := bytes.Repeat([]byte{byte(rand.N(256))}, []int{0, 10, 1000, 30_000, 100_000}[rand.N(5)])
+			value := bytes.Repeat([]byte{byte(rand.N(256))}, sizes[rand.N(len(sizes))])
 			c.Puts = append(c.Puts, store.Entry{Key: key, Value: value})
 			is[key] = string(value)
 		}
