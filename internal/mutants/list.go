@@ -267,9 +267,11 @@ var mutations = []mutation{
 	{"a takeover is not limited", "orphans.go",
 		`if p.next.CompareAndSwap(last, at+int64(n)*int64(p.every)) {`, `if p.next.CompareAndSwap(last, at) {`, "TestOrphansRate"},
 	{"Sync does not wait until it is durable", "sync.go",
-		`	if err := db.harden(ctx); err != nil {
-		return &unstoredError{s.id, err}`, `	if err := error(nil); err != nil {
-		return &unstoredError{s.id, err}`, "TestBarrier"},
+		`	err := db.harden(ctx)
+`, `	err := error(nil)
+`, "TestBarrier"},
+	{"what another session lost is an error of this one's Sync", "sync.go",
+		` && !slices.Contains(lost.Sessions, s.id)`, ` && false`, "TestForgotten"},
 	{"Flush does not wait until it is durable", "sync.go",
 		`	if err := db.harden(ctx); err != nil {
 		return fmt.Errorf`, `	if err := error(nil); err != nil {
@@ -279,13 +281,11 @@ var mutations = []mutation{
 	{"a barrier counts for what was acknowledged while it ran", "harden.go",
 		`h.sure.Store(acks)`, `h.sure.Store(max(acks, h.acks.Load()))`, "TestBarrierCoversNothingLater"},
 	{"a barrier that failed counts", "harden.go",
-		`		if err == nil {
+		`		case err == nil:
 			return nil
-		}
-		if ctx.Err() != nil {`, `		if err == nil || failed == 0 {
+		case errors.As(err, &lost):`, `		case err == nil || failed == 0:
 			return nil
-		}
-		if ctx.Err() != nil {`, "TestBarrierFails"},
+		case errors.As(err, &lost):`, "TestBarrierFails"},
 	{"many claims take the time of one", "orphans.go",
 		`if p.next.CompareAndSwap(last, at+int64(n)*int64(p.every)) {`, `if p.next.CompareAndSwap(last, at+int64(p.every)) {`, "TestOrphansInBatches"},
 	{"many claims ask for what is asked for already", "adoptall.go",

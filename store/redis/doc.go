@@ -26,7 +26,7 @@
 //   - With appendfsync everysec, the default, a power cut, or a crash of the machine's kernel, loses about the last second, claims
 //     included: two tenures may then have one epoch, and it is the incarnation that tells them apart. Mostly nothing is lost when only the server's process is
 //     killed; but while a sync of the disk takes long, the server acknowledges without writing to its file, for up to two seconds, and then
-//     that is lost. Only with no, which leaves it to the kernel to sync, is it written before it is acknowledged in any case.
+//     that is lost. After a power cut the end of its file may be unreadable: redis-check-aof --fix cuts it off. Only with no, which leaves it to the kernel to sync, is it written before it is acknowledged in any case.
 //     A full disk is noticed after the fact at everysec: what was acknowledged just before the first refusal is then in the server's memory only, until there
 //     is room again.
 //   - Without an append-only file a restart loses everything since the last snapshot, or all. Open refuses such a server, and one whose

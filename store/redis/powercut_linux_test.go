@@ -23,6 +23,7 @@ func TestPowerCut(t *testing.T) {
 			for range 3 {
 				w.Endure(t, func() { d.Cut(t, srv) }, func() {
 					d.Restore(t)
+					srv.Repair(t)
 					if err := srv.Run(); err != nil {
 						t.Fatal(err)
 					}
@@ -68,6 +69,7 @@ func TestPowerCutEverysec(t *testing.T) {
 		st.Close() // so that it writes nothing again
 		d.Cut(t, srv)
 		d.Restore(t)
+		srv.Repair(t)
 		if err := srv.Run(); err != nil {
 			t.Fatal(err)
 		}

@@ -76,6 +76,7 @@ func TestSplitAfterAPowerCut(t *testing.T) {
 		}
 		d.Cut(t, data)
 		d.Restore(t)
+		data.Repair(t)
 		if err := data.Run(); err != nil {
 			t.Fatal(err)
 		}
