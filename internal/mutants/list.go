@@ -383,6 +383,10 @@ var mutations = []mutation{
 `, ``, "TestTheForgottenAndClaimed"},
 	{"what is written again begins anew each time", "internal/redo/redo.go",
 		`	if l.again != now {`, `	if true {`, "TestRecallGoesOn"},
+	{"what was written again stays no longer than before", "internal/redo/redo.go",
+		`		l.kept[i].at = at // it may be forgotten once more
+`, `		_ = at
+`, "TestForgottenTwice"},
 	{"what is lost is waited for", "harden.go",
 		`		case errors.As(err, &lost):`, `		case errors.As(err, &lost) && false:`, "TestForgotten"},
 

@@ -73,7 +73,7 @@ type Log struct {
 
 type kept struct {
 	store.Change
-	at time.Time // when it was acknowledged
+	at time.Time // when it was acknowledged, or written again
 }
 
 const all = 1 << 30
@@ -328,6 +328,9 @@ func (l *Log) recall(ctx context.Context, was Memory) error {
 	}
 	l.mu.Lock()
 	l.memory, l.again = now, Memory{}
+	for at, i := time.Now(), 0; i < len(l.kept); i++ {
+		l.kept[i].at = at // it may be forgotten once more
+	}
 	l.mu.Unlock()
 	return nil
 }

@@ -25,6 +25,7 @@ type forgetful struct {
 	soft   []func(st *memory.Store)
 	rand   *rand.Rand
 	faulty bool          // it crashes and fails now and then
+	lazy   bool          // it hardens nothing, whatever it says
 	slow   time.Duration // what a Write takes
 	after  func()        // called when it has hardened, before it says so
 }
@@ -100,7 +101,9 @@ func (f *forgetful) Harden(_ context.Context, of Memory) error {
 	if f.memory != of {
 		return ErrForgot
 	}
-	f.harden()
+	if !f.lazy {
+		f.harden()
+	}
 	if f.after != nil {
 		f.mu.Unlock()
 		f.after()
@@ -393,6 +396,34 @@ func TestStays(t *testing.T) {
 		are(3) // those that were there before the last, as far as they are not too much, and that
 		time.Sleep(stays + maxAge)
 		are(0)
+		l.Close()
+	})
+}
+
+// What was written again may be forgotten once more: it stays as long as what was written then.
+func TestForgottenTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const stays = 3 * time.Second
+		f := newForgetful(1)
+		f.lazy = true
+		l := New(f, stays)
+		o := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
+		f.claim(t, "s", o)
+		if _, err := l.Write(context.Background(), []store.Change{{Session: "s", Owner: o, Epoch: 1, Seq: 1, Puts: []store.Entry{{Value: []byte("v")}}}}); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			time.Sleep(stays - 100*time.Millisecond)
+			f.mu.Lock()
+			f.crash()
+			f.mu.Unlock()
+			if err := l.Barrier(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			if v := f.value(t, "s", ""); v != "v" {
+				t.Fatalf("it is %q", v)
+			}
+		}
 		l.Close()
 	})
 }

@@ -41,7 +41,7 @@
 //   - Where servers tell what is on their disks (Valkey, Redis 7.2), a DB's Sync waits for that, by [Store.Barrier].
 //
 // What a server, or the replica that takes over, has forgotten of acknowledged flushes, the store that wrote it writes again, before anything else: it keeps
-// the last three seconds, up to 32 MiB. It notices because a server that begins anew knows no scripts, and the one that writes is sent once to each. So
+// the last ten seconds, up to 32 MiB. It notices because a server that begins anew knows no scripts, and the one that writes is sent once to each. So
 // flushes are lost only if the node that made them dies as well, before that. What others have claimed meanwhile is an error of the next
 // Barrier, a [store.ForgottenError]. Claims are not made again: whose was lost is fenced at its next flush, and told so.
 //

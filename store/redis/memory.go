@@ -19,9 +19,9 @@ import (
 // servers' memory in it, is sent when that is named, and never again: who is told that it is not known has to write again
 // what may be forgotten, before anything else.
 
-// stays is for how long a change is kept to be written again, whatever was said of it: at appendfsync everysec a server syncs within two seconds, and a
-// replica is behind by less than that, or it is not elected.
-const stays = 3 * time.Second
+// stays is for how long a change is kept to be written again, whatever was said of it: at appendfsync everysec a server begins to sync each second, and
+// is done with that soon unless its disk is slow; and a replica is behind by less than that, or it is not elected.
+const stays = 10 * time.Second
 
 // servers is what the log needs of them.
 type servers struct {
