@@ -7,7 +7,7 @@ if ARGV[2] == '0' then
 	call('HDEL', KEYS[1], ARGV[1])
 else
 	call('PERSIST', KEYS[1]) -- does nothing; but a server without memory refuses only the first write of a script, and this one must pass
-	call('HSET', KEYS[1], ARGV[1], string.format('%015d', now() + ARGV[2]) .. ARGV[3])
+	call('HSET', KEYS[1], ARGV[1], string.format('%015d', now() + ARGV[2] + 1) .. ARGV[3]) -- the millisecond of now has begun already
 end
 if ARGV[4] ~= '' then
 	local all = call('HGETALL', KEYS[1])
