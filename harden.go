@@ -82,12 +82,16 @@ func (db *DB[V]) barrier(ctx context.Context) error {
 		call, cancel := context.WithTimeout(ctx, db.opt.StoreTimeout)
 		err := db.hard.store.Barrier(call)
 		cancel()
-		db.heard(err)
 		var lost *store.ForgottenError
+		if errors.As(err, &lost) {
+			db.heard(nil) // it is an answer
+		} else {
+			db.heard(err)
+		}
 		switch {
 		case err == nil:
 			return nil
-		case errors.As(err, &lost):
+		case lost != nil:
 			db.log.Error("kvstore: what was stored is lost", "error", err)
 			for _, id := range lost.Sessions {
 				l := db.laneOf(id)

@@ -239,6 +239,9 @@ func TestForgotten(t *testing.T) {
 		st.mu.Unlock()
 		check(t, other.Put(ctx, "", 1))
 		check(t, other.Sync(ctx))
+		if h := db.Health(); !h.OK() || h.LastError != nil {
+			t.Errorf("the store answered, and Health says %v, %v", h, h.LastError)
+		}
 		var lost *store.ForgottenError
 		if err := db.Flush(ctx); !errors.As(err, &lost) {
 			t.Errorf("Flush says %v", err)

@@ -47,11 +47,13 @@ func (s *Store) memoryKey() string { return s.opt.Prefix + ":memory" }
 
 func (v *servers) Memory(ctx context.Context) (redo.Memory, error) {
 	var m redo.Memory
-	was, err := v.s.client.Get(ctx, v.s.memoryKey()).Bytes()
+	was, err := v.s.client.Get(ctx, v.s.memoryKey()).Result()
 	if err != nil && !errors.Is(err, client.Nil) {
 		return m, wrap(err)
 	}
-	if n, err := hex.Decode(m[:], was); err == nil && n == len(m) && len(was) == hex.EncodedLen(n) {
+	name, err := hex.DecodeString(was) // what is no name, somebody else has put there
+	if err == nil && len(name) == len(m) {
+		m = redo.Memory(name)
 		if err := v.know(ctx, v.writing(m), false); !errors.Is(err, redo.ErrForgot) {
 			return m, err
 		}

@@ -327,3 +327,20 @@ func TestDiskFull(t *testing.T) {
 		t.Errorf("%d were acknowledged, and on record are %+v, %d entries", c.Seq, snap.Header, len(snap.Entries))
 	}
 }
+
+// Whatever stands where the name of the servers' memory should is no name, and is replaced.
+func TestMemoryIsNoName(t *testing.T) {
+	srv := redisserver.Start(t)
+	for _, junk := range []string{"", "x", strings.Repeat("ab", 15), strings.Repeat("ab", 17), strings.Repeat("zz", 16)} {
+		o := fresh()
+		if _, err := srv.Do("SET", o.Prefix+":memory", junk); err != nil {
+			t.Fatal(err)
+		}
+		st := open(t, srv.URL(), o)
+		owner := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
+		apply(t, st, store.Change{Session: "s", Owner: owner, Epoch: 1, Seq: 1, Create: true}, store.Applied)
+		if name, err := srv.Do("GET", o.Prefix+":memory"); err != nil || name == junk || len(name) != 32 {
+			t.Errorf("instead of %q there is %q, %v", junk, name, err)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,9 @@ import (
 type Store struct {
 	owners, data store.Store
 	closed       atomic.Bool
+
+	mu   sync.Mutex
+	lost []string // sessions of which a Barrier has still to tell that changes were forgotten
 }
 
 // New returns a store on two others, which belong to it from then on: Close closes both.
@@ -42,7 +46,8 @@ func (s *Store) Sessions(ctx context.Context, q store.Query) iter.Seq2[store.Hea
 	return s.data.Sessions(ctx, q)
 }
 
-// Barrier implements [store.Barrier]: of the two stores, those are asked that have one.
+// Barrier implements [store.Barrier]: of the two stores, those are asked that have one. What one has forgotten is told when both have nothing else to
+// say: after that error all other changes are durable, in both.
 func (s *Store) Barrier(ctx context.Context) error {
 	if err := s.usable(ctx); err != nil {
 		return err
@@ -52,9 +57,30 @@ func (s *Store) Barrier(ctx context.Context) error {
 		if !ok {
 			return func() error { return nil }
 		}
-		return func() error { return b.Barrier(ctx) }
+		return func() error {
+			err := b.Barrier(ctx)
+			var lost *store.ForgottenError
+			if !errors.As(err, &lost) {
+				return err
+			}
+			s.mu.Lock()
+			s.lost = append(s.lost, lost.Sessions...)
+			s.mu.Unlock()
+			return nil
+		}
 	}
-	return both(of(s.owners), of(s.data))
+	if err := both(of(s.owners), of(s.data)); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.lost) == 0 {
+		return nil
+	}
+	slices.Sort(s.lost)
+	lost := &store.ForgottenError{Sessions: slices.Compact(s.lost)}
+	s.lost = nil
+	return lost
 }
 
 // Close implements [store.Store].

@@ -265,6 +265,22 @@ func TestBarrier(t *testing.T) {
 	if err := st.Barrier(t.Context()); !errors.Is(err, boom) {
 		t.Errorf("error %v", err)
 	}
+	// What one forgot is told when the other is durable, and not instead of that it is not; once.
+	owners := &hard{Store: memory.New(), err: boom}
+	data.err = &store.ForgottenError{Sessions: []string{"s"}}
+	pair := split.New(owners, data)
+	var lost *store.ForgottenError
+	if err := pair.Barrier(t.Context()); !errors.Is(err, boom) || errors.As(err, &lost) {
+		t.Errorf("one has failed, and the other forgot: %v", err)
+	}
+	owners.err, data.err = nil, nil
+	if err := pair.Barrier(t.Context()); !errors.As(err, &lost) || len(lost.Sessions) != 1 || lost.Sessions[0] != "s" {
+		t.Errorf("what was forgotten is told so: %v", err)
+	}
+	if err := pair.Barrier(t.Context()); err != nil {
+		t.Errorf("it is told again: %v", err)
+	}
+	data.err = boom
 	st.Close()
 	if err := st.Barrier(t.Context()); !errors.Is(err, store.ErrClosed) {
 		t.Errorf("after Close: %v", err)
