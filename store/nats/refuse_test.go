@@ -273,7 +273,7 @@ func TestStreamFull(t *testing.T) {
 // A disk that is full is an error that says so; what was acknowledged stays, and it goes on when there is room and the server was started again.
 func TestDiskFull(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "small")
-	mountSmall(t, dir, 16<<20)
+	outage.MountSmall(t, dir, 16<<20)
 	srv := newNode(t, "small", "")
 	srv.configure(t, fmt.Sprintf("listen: \"127.0.0.1:%d\"\njetstream: {store_dir: %q, max_file: 1GB}\n", srv.port, dir))
 	srv.run(t)

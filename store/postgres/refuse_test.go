@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/seed-6f1f505d/kvstore/internal/outage"
 	"github.com/seed-6f1f505d/kvstore/internal/pgserver"
 	"github.com/seed-6f1f505d/kvstore/store"
 )
@@ -125,7 +126,7 @@ func TestLimits(t *testing.T) {
 // A disk that is full is an error that says so; what was acknowledged stays, and it goes on when there is room.
 func TestDiskFull(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "small")
-	mountSmall(t, dir, 8<<20)
+	outage.MountSmall(t, dir, 8<<20)
 	srv := pgserver.Start(t, "fsync=off")
 	srv.Own(t, dir)
 	admin := connect(t, srv.URL())

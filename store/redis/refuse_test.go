@@ -285,7 +285,7 @@ func TestMemoryFull(t *testing.T) {
 // A disk that is full is an error that says so; what was acknowledged stays, and it goes on when there is room.
 func TestDiskFull(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "small")
-	mountSmall(t, dir, 8<<20)
+	outage.MountSmall(t, dir, 8<<20)
 	srv := redisserver.Start(t, "dir "+dir, "appendfsync no", "auto-aof-rewrite-percentage 0")
 	st := open(t, srv.URL(), nil)
 	o := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}

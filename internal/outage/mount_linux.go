@@ -1,4 +1,4 @@
-package nats
+package outage
 
 import (
 	"fmt"
@@ -8,8 +8,10 @@ import (
 	"testing"
 )
 
-// mountSmall makes dir a disk of its own, with a file "ballast" that takes a quarter of it.
-func mountSmall(t *testing.T, dir string, size int) {
+// MountSmall makes dir, which must not be there, a disk of its own of so many bytes, until the test ends, with a file "ballast" that takes a quarter of it. Where
+// that cannot be done the test is skipped, loudly.
+func MountSmall(t testing.TB, dir string, size int) {
+	t.Helper()
 	t.Helper()
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
