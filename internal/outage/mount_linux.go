@@ -12,7 +12,6 @@ import (
 // that cannot be done the test is skipped, loudly.
 func MountSmall(t testing.TB, dir string, size int) {
 	t.Helper()
-	t.Helper()
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
