@@ -14,9 +14,9 @@
 //
 // # The fence
 //
-// A session's key begins with what the fence compares: epoch, incarnation and seq, such that all its values of one tenure with a lower seq
-// are those between two texts. An Apply is one transaction, in which each session's puts and deletes stand under the condition that
-// its key is between those two. So it needs no read before it. What was not as expected is read, judged as [store.Change.Judge] does,
+// A session has one key, which ends with its epoch and its owner's incarnation, and whose value begins with the seq. An Apply is one
+// transaction, in which each session's puts and deletes stand under the condition that the key of the writer's tenure is there, and has a lower
+// seq. So it needs no read before it. A claim moves the session to a key of another tenure. What was not as expected is read, judged as [store.Change.Judge] does,
 // and written under the condition that it is as it was read. A claim is such a write, too, with the further condition that the
 // owner's lease is gone, and reads the entries in the same transaction. So a late write either comes before the claim,
 // and the claimant reads it, or finds another epoch and writes nothing; that the client sends a call twice, or that one arrives late, does no harm.

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -16,7 +17,12 @@ type damager struct{ *Store }
 func (d damager) Damage(session, key string, header bool) error {
 	at := d.keys.entries(session) + key
 	if header {
-		at = d.keys.head(session)
+		prefix := d.keys.headsOf(session)
+		r, err := d.client.Get(context.Background(), prefix, within(prefix))
+		if err != nil || len(r.Kvs) != 1 {
+			return fmt.Errorf("the head is %v, %w", r, err)
+		}
+		at = string(r.Kvs[0].Key)
 	}
 	_, err := d.client.Put(context.Background(), at, "spoiled")
 	return err

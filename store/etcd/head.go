@@ -10,13 +10,15 @@ import (
 	"github.com/seed-6f1f505d/kvstore/store"
 )
 
-// A head is the value of a session's key s/. It begins with what the fence compares, in figures of a fixed length:
+// A head is what is known of a session. Its key ends with the tenure, and its value begins with the seq in figures of a fixed length:
 //
-//	<epoch, 19 digits> <incarnation, 32 hexadecimal digits> <mode> <seq, 19 digits> …
+//	s/<length>/<session>/<epoch, 19 digits> <incarnation, 32 hexadecimal digits> <mode>   =   <seq, 19 digits> …
 //
-// so that the heads of one tenure are those between two values, and in it those of a lower seq below any of a higher one:
+// so that one comparison is the fence, and as the server looks a key up for each, it is one that a flush makes:
 //
-//	tenure  <  head  <  tenure + seq    ⇔    the head is of this tenure, in this mode, and has a lower seq
+//	the value of a tenure's key is below a seq    ⇔    the head is of this tenure, in this mode, and has a lower seq
+//
+// (No value of a key that is not there is below anything.) Who changes the tenure, or the mode, moves the head in one transaction.
 //
 // The rest is binary: whether it is released, expiry, schema, node, aliases, and what the mode asks for.
 type head struct {
@@ -52,12 +54,17 @@ func figures(n uint64) string {
 	return "0000000000000000000"[:width-len(s)] + s
 }
 
-// tenure is what the heads of a tenure in a mode begin with.
+// tenure is what the keys of the heads of a tenure in a mode end with.
 func tenure(epoch uint64, i store.Incarnation, m mode) string {
-	return figures(epoch) + " " + i.String() + " " + string(m) + " "
+	return figures(epoch) + " " + i.String() + " " + string(m)
 }
 
-const fixed = 19 + 1 + 32 + 1 + 1 + 1 + 19 + 1 // bytes before the binary part
+func (h *head) tenure() string { return tenure(h.Epoch, h.Owner.Incarnation, h.mode) }
+
+const (
+	tenureBytes = 19 + 1 + 32 + 1 + 1
+	fixed       = 19 + 1 // bytes before the binary part
+)
 
 const (
 	flagReleased = 1 << iota
@@ -67,7 +74,6 @@ const (
 // encode returns the head as it is stored.
 func (h *head) encode() string {
 	b := make([]byte, 0, fixed+64)
-	b = append(b, tenure(h.Epoch, h.Owner.Incarnation, h.mode)...)
 	b = append(append(b, figures(h.Seq)...), ' ')
 	var flags byte
 	if h.Released {
@@ -90,34 +96,49 @@ func (h *head) encode() string {
 	return string(b)
 }
 
-// decodeHead is the inverse of encode. One that no program of ours wrote is a CorruptError.
-func decodeHead(session string, b []byte) (head, error) {
+// decodeHead is the inverse of tenure and encode. One that no program of ours wrote is a CorruptError.
+func decodeHead(session, tenure string, b []byte) (head, error) {
 	h := head{Header: store.Header{Session: session}}
-	if err := h.decode(b); err != nil {
-		return head{Header: store.Header{Session: session}}, wrap(&store.CorruptError{Session: session, Header: true, Reason: err.Error()})
+	err := h.decodeTenure(tenure)
+	if err == nil {
+		err = h.decode(b)
+	}
+	if err != nil {
+		return head{Header: store.Header{Session: session}}, badHead(session, err.Error())
 	}
 	return h, nil
 }
 
-func (h *head) decode(b []byte) (err error) {
-	if len(b) < fixed+1 || b[19] != ' ' || b[52] != ' ' || b[54] != ' ' || b[74] != ' ' {
-		return fmt.Errorf("it begins with %.80q", b)
+func badHead(session, reason string) error {
+	return wrap(&store.CorruptError{Session: session, Header: true, Reason: reason})
+}
+
+func (h *head) decodeTenure(t string) (err error) {
+	if len(t) != tenureBytes || t[19] != ' ' || t[52] != ' ' {
+		return fmt.Errorf("its key ends with %.80q", t)
 	}
-	if h.Epoch, err = strconv.ParseUint(string(b[:19]), 10, 63); err != nil || h.Epoch == 0 {
-		return fmt.Errorf("the epoch is %q", b[:19])
+	if h.Epoch, err = strconv.ParseUint(t[:19], 10, 63); err != nil || h.Epoch == 0 {
+		return fmt.Errorf("the epoch is %q", t[:19])
 	}
-	if _, err = hex.Decode(h.Owner.Incarnation[:], b[20:52]); err != nil {
-		return fmt.Errorf("the incarnation is %q", b[20:52])
+	if _, err = hex.Decode(h.Owner.Incarnation[:], []byte(t[20:52])); err != nil {
+		return fmt.Errorf("the incarnation is %q", t[20:52])
 	}
-	if h.Seq, err = strconv.ParseUint(string(b[55:74]), 10, 63); err != nil {
-		return fmt.Errorf("the seq is %q", b[55:74])
-	}
-	switch h.mode = mode(b[53]); h.mode {
+	switch h.mode = mode(t[53]); h.mode {
 	case single, many, pending:
 	case dead:
 		h.Deleted = true
 	default:
-		return fmt.Errorf("the mode is %q", b[53])
+		return fmt.Errorf("the mode is %q", t[53])
+	}
+	return nil
+}
+
+func (h *head) decode(b []byte) (err error) {
+	if len(b) < fixed+1 || b[19] != ' ' {
+		return fmt.Errorf("it begins with %.80q", b)
+	}
+	if h.Seq, err = strconv.ParseUint(string(b[:19]), 10, 63); err != nil {
+		return fmt.Errorf("the seq is %q", b[:19])
 	}
 	r := reader{b: b[fixed:]}
 	flags := r.byte()

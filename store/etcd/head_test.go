@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"fmt"
 	"math"
 	"reflect"
 	"strings"
@@ -28,37 +29,69 @@ func TestHead(t *testing.T) {
 		{Header: small, mode: pending, pending: "id"},
 		{Header: tomb, mode: dead},
 	} {
-		b := h.encode()
-		if got, err := decodeHead("s", []byte(b)); err != nil || !reflect.DeepEqual(got, h) {
+		b, tn := h.encode(), h.tenure()
+		if got, err := decodeHead("s", tn, []byte(b)); err != nil || !reflect.DeepEqual(got, h) {
 			t.Errorf("%+v is read as %+v, %v", h, got, err)
 		}
 		if h.main != nil {
 			b = b[:len(b)-len(h.main.bytes)]
 		}
 		for n := range len(b) {
-			if got, err := decodeHead("s", []byte(b[:n])); err == nil {
+			if got, err := decodeHead("s", tn, []byte(b[:n])); err == nil {
 				t.Errorf("%d of %d bytes are read as %+v", n, len(b), got)
+			}
+		}
+		for n := range len(tn) {
+			if got, err := decodeHead("s", tn[:n], []byte(b)); err == nil {
+				t.Errorf("%q is read as %+v", tn[:n], got)
 			}
 		}
 	}
 }
 
-// Heads of one tenure are in the order of their seqs, and others are not between them.
-func TestHeadsAreInOrder(t *testing.T) {
+// Each tenure and mode of each session has a key of its own, in the range of its session alone, and heads of one key are in the order of their seqs.
+func TestHeadKeys(t *testing.T) {
+	k := keyspace("p/")
 	i, j := store.Incarnation{1}, store.Incarnation{2}
-	at := func(epoch, seq uint64, by store.Incarnation, m mode) string {
-		h := head{Header: store.Header{Epoch: epoch, Seq: seq, Owner: store.Owner{Incarnation: by}}, mode: m}
-		return h.encode()
-	}
-	from, to := tenure(7, i, many), tenure(7, i, many)+figures(10)
-	for _, in := range []string{at(7, 0, i, many), at(7, 9, i, many)} {
-		if in <= from || in >= to {
-			t.Errorf("%q is not between %q and %q", in, from, to)
+	met := map[string]string{}
+	sessions := []string{"s", "s/", "s/1", "1/s", "", "\x00", "s/" + tenure(7, i, many), "\xff"}
+	for _, session := range sessions {
+		for _, tn := range []string{tenure(7, i, many), tenure(7, i, single), tenure(7, i, pending), tenure(7, i, dead), tenure(7, j, many), tenure(8, i, many), tenure(70, i, many)} {
+			key := k.head(session, tn)
+			is := fmt.Sprintf("session %q, tenure %q", session, tn)
+			if was, ok := met[key]; ok {
+				t.Errorf("%s has the key of %s", is, was)
+			}
+			met[key] = is
+			if gotSession, gotTenure, ok := k.parseHead([]byte(key)); !ok || gotSession != session || gotTenure != tn {
+				t.Errorf("the key of %s is read as that of session %q, tenure %q, %t", is, gotSession, gotTenure, ok)
+			}
+			for _, other := range sessions {
+				prefix := k.headsOf(other)
+				if in := key >= prefix && key < end(prefix); in != (other == session) {
+					t.Errorf("%s is in the range of session %q: %t", is, other, in)
+				}
+			}
 		}
 	}
-	for _, out := range []string{at(7, 10, i, many), at(7, 100, i, many), at(7, 9, j, many), at(7, 9, i, single), at(7, 9, i, pending), at(7, 9, i, dead), at(6, 9, i, many), at(8, 9, i, many), at(70, 9, i, many)} {
-		if out > from && out < to {
-			t.Errorf("%q is between %q and %q", out, from, to)
+	at := func(seq uint64) string {
+		h := head{Header: store.Header{Epoch: 7, Seq: seq, Owner: store.Owner{Incarnation: i}}, mode: many}
+		return h.encode()
+	}
+	for _, pair := range [][2]uint64{{0, 1}, {9, 10}, {99, 100}, {store.MaxEpoch - 1, store.MaxEpoch}} {
+		low, high := pair[0], pair[1]
+		if at(low) >= figures(high) || at(high) < figures(high) || at(high) < figures(low) {
+			t.Errorf("heads of seq %d and %d are not in order", low, high)
+		}
+	}
+}
+
+// What is no key of a head is not taken for one.
+func TestNoHeadKey(t *testing.T) {
+	k := keyspace("p/")
+	for _, key := range []string{"p/s/", "p/s/s", "p/s/1", "p/s/1/", "p/s/1/s", "p/s/2/s/", "p/s/-1/s/", "p/s/9/s/x", "p/s/99999999999999999999/s/x", "p/s/x/s/x"} {
+		if session, tenure, ok := k.parseHead([]byte(key)); ok {
+			t.Errorf("%q is taken for session %q, tenure %q", key, session, tenure)
 		}
 	}
 }

@@ -13,27 +13,37 @@ import (
 // keyspace names the keys of a store, all of which begin with it:
 //
 //	format                              the version of all this
-//	s/<session>                         the session's head: see head.go
+//	s/<length>/<session>/<tenure>       the session's head, of which there is one at most: see head.go
 //	e/<length>/<session>/<key>          an entry: see entry.go
 //	p/<length>/<session>/<id>/<number>  a part of a change that is too large for one transaction: see large.go
 //	i/<incarnation>/<session>           the index of owners: empty
 //	n/<incarnation>                     a node; it hangs on the node's lease
-//	d/<milliseconds>/<session>          a tombstone's time: see sweep.go
+//	d/<milliseconds>/<session>          a tombstone's time, and its tenure: see sweep.go
 //
-// A session's ID is arbitrary bytes. Its length before it keeps the range of its entries from being a part of any other's.
+// A session's ID is arbitrary bytes. Its length before it keeps the range of its keys from being a part of any other's.
 type keyspace string
 
 func (k keyspace) format() string { return string(k) + "format" }
 
-func (k keyspace) heads() string              { return string(k) + "s/" }
-func (k keyspace) head(session string) string { return string(k) + "s/" + session }
+func (k keyspace) heads() string                      { return string(k) + "s/" }
+func (k keyspace) headsOf(session string) string      { return k.heads() + measured(session) }
+func (k keyspace) head(session, tenure string) string { return k.headsOf(session) + tenure }
 
-func (k keyspace) entries(session string) string {
-	return string(k) + "e/" + strconv.Itoa(len(session)) + "/" + session + "/"
+// parseHead is the inverse of head.
+func (k keyspace) parseHead(key []byte) (session, tenure string, ok bool) {
+	text := after(k.heads(), key)
+	length, rest, _ := strings.Cut(text, "/")
+	n, err := strconv.Atoi(length)
+	if err != nil || n < 0 || n >= len(rest) || rest[n] != '/' {
+		return text, "", false
+	}
+	return rest[:n], rest[n+1:], true
 }
 
+func (k keyspace) entries(session string) string { return string(k) + "e/" + measured(session) }
+
 func (k keyspace) parts(session, id string) string {
-	return string(k) + "p/" + strconv.Itoa(len(session)) + "/" + session + "/" + id + "/"
+	return string(k) + "p/" + measured(session) + id + "/"
 }
 
 func (k keyspace) owned(i store.Incarnation) string { return string(k) + "i/" + i.String() + "/" }
@@ -49,6 +59,8 @@ func (k keyspace) grave(ms int64, session string) string {
 	return k.gravesAt(ms) + session
 }
 func (k keyspace) gravesAt(ms int64) string { return fmt.Sprintf("%sd/%019d/", string(k), ms) }
+
+func measured(session string) string { return strconv.Itoa(len(session)) + "/" + session + "/" }
 
 // end is the first key after all that begin with prefix, which ends with a slash.
 func end(prefix string) string {

@@ -191,10 +191,10 @@ func (s *Store) carryOut(ctx context.Context, session string, g *sight) error {
 		w.delete(key)
 		then, _ := fold(w.ops, maxOps)
 		ifs := []clientv3.Cmp{
-			clientv3.Compare(clientv3.ModRevision(s.keys.head(session)), "=", g.rev),
+			s.same(g, session),
 			clientv3.Compare(clientv3.CreateRevision(key), ">", 0),
 		}
-		r, err := s.commit(ctx, ifs, then, []clientv3.Op{clientv3.OpGet(s.keys.head(session))})
+		r, err := s.commit(ctx, ifs, then, []clientv3.Op{s.lookHead(session)})
 		if err != nil {
 			return err
 		}
@@ -206,15 +206,15 @@ func (s *Store) carryOut(ctx context.Context, session string, g *sight) error {
 			}
 		}
 	}
-	next := g.head
-	next.mode, next.pending = many, ""
-	r, err := s.commit(ctx, []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(s.keys.head(session)), "=", g.rev)},
-		[]clientv3.Op{clientv3.OpPut(s.keys.head(session), next.encode())}, []clientv3.Op{clientv3.OpGet(s.keys.head(session))})
+	w := write{next: g.head}
+	w.next.mode, w.next.pending = many, ""
+	s.putHead(&w, &g.head)
+	r, err := s.commit(ctx, []clientv3.Cmp{s.same(g, session)}, w.ops, []clientv3.Op{s.lookHead(session)})
 	if err != nil {
 		return err
 	}
 	if r.Succeeded {
-		g.head, g.rev = next, r.Header.Revision
+		g.head, g.rev = w.next, r.Header.Revision
 		s.modes.set(session, many)
 		return nil
 	}

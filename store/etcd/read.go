@@ -25,7 +25,7 @@ func (s *Store) Load(ctx context.Context, session string, keys ...string) (store
 	want := wanted{all: len(keys) == 0, keys: keys}
 	last := head{Header: store.Header{Session: session}} // as it was seen
 	for {
-		ops := append([]clientv3.Op{clientv3.OpGet(s.keys.head(session))}, s.reads(&last, want)...)
+		ops := append([]clientv3.Op{s.lookHead(session)}, s.reads(&last, want)...)
 		r, err := s.commit(ctx, nil, ops, nil)
 		if err != nil {
 			return store.Snapshot{Header: store.Header{Session: session}}, err
@@ -200,8 +200,15 @@ func (s *Store) walkPage(ctx context.Context, _ store.Query, from string) (page 
 		return nil, "", false, called(ctx, err)
 	}
 	for _, kv := range r.Kvs {
-		to = next(string(kv.Key))
-		h, err := decodeHead(after(prefix, kv.Key), kv.Value)
+		// A claim moves the head: the next page begins after all keys that it could have.
+		session, tenure, ok := s.keys.parseHead(kv.Key)
+		if !ok {
+			to = next(string(kv.Key))
+			page = append(page, found{err: badHead(session, "its key is none of ours")})
+			continue
+		}
+		to = end(s.keys.headsOf(session))
+		h, err := decodeHead(session, tenure, kv.Value)
 		switch {
 		case err != nil:
 			page = append(page, found{err: err})
@@ -229,7 +236,7 @@ func (s *Store) ownedPage(ctx context.Context, q store.Query, from string) (page
 	ops := make([]clientv3.Op, len(index.Kvs))
 	for i, kv := range index.Kvs {
 		to = next(string(kv.Key))
-		ops[i] = clientv3.OpGet(s.keys.head(after(prefix, kv.Key)))
+		ops[i] = s.lookHead(after(prefix, kv.Key))
 	}
 	folded, levels := fold(ops, maxOps)
 	r, err := s.commit(ctx, nil, folded, nil)
@@ -239,7 +246,8 @@ func (s *Store) ownedPage(ctx context.Context, q store.Query, from string) (page
 	met := map[string]sight{}
 	unfold(r.Responses, levels, func(o *pb.ResponseOp) {
 		for _, kv := range o.GetResponseRange().Kvs {
-			h, err := decodeHead(after(s.keys.heads(), kv.Key), kv.Value)
+			session, tenure, _ := s.keys.parseHead(kv.Key)
+			h, err := decodeHead(session, tenure, kv.Value)
 			switch {
 			case err != nil:
 				page = append(page, found{err: err})

@@ -53,14 +53,14 @@ func (s *Store) sweep(ctx context.Context, now time.Time) error {
 	if to <= from {
 		return nil
 	}
-	r, err := s.client.Get(ctx, from, clientv3.WithRange(to), clientv3.WithLimit(sweepBatch), clientv3.WithKeysOnly())
+	r, err := s.client.Get(ctx, from, clientv3.WithRange(to), clientv3.WithLimit(sweepBatch))
 	if err != nil || len(r.Kvs) == 0 {
 		return called(ctx, err)
 	}
 	prefix := len(s.keys.gravesAt(0))
 	ops := make([]clientv3.Op, len(r.Kvs))
 	for i, kv := range r.Kvs {
-		grave, head := string(kv.Key), s.keys.head(string(kv.Key[prefix:]))
+		grave, head := string(kv.Key), s.keys.head(string(kv.Key[prefix:]), string(kv.Value))
 		ops[i] = clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(head), "=", kv.ModRevision)},
 			[]clientv3.Op{clientv3.OpDelete(head), clientv3.OpDelete(grave)}, []clientv3.Op{clientv3.OpDelete(grave)})
 	}

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -75,16 +76,36 @@ func (g *sight) alive() bool { return g.looked && g.nodeRev != 0 }
 
 // unchanged are the conditions under which a session is still as it was seen and, if that matters, its owner as dead as was assumed.
 func (s *Store) unchanged(g *sight, session string, matters bool) []clientv3.Cmp {
-	ifs := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(s.keys.head(session)), "=", g.rev)}
+	ifs := []clientv3.Cmp{s.same(g, session)}
 	if matters && !g.alive() {
 		ifs = append(ifs, clientv3.Compare(clientv3.CreateRevision(s.keys.node(g.Owner.Incarnation)), "=", 0))
 	}
 	return ifs
 }
 
+// same is the condition under which a session's head is as it was seen.
+func (s *Store) same(g *sight, session string) clientv3.Cmp {
+	if g.rev == 0 {
+		return s.absent(session)
+	}
+	return clientv3.Compare(clientv3.ModRevision(s.keys.head(session, g.tenure())), "=", g.rev)
+}
+
+// absent is the condition under which a session has no head.
+func (s *Store) absent(session string) clientv3.Cmp {
+	prefix := s.keys.headsOf(session)
+	return clientv3.Compare(clientv3.CreateRevision(prefix), "=", 0).WithRange(end(prefix))
+}
+
+// lookHead is the operation that seen reads.
+func (s *Store) lookHead(session string) clientv3.Op {
+	prefix := s.keys.headsOf(session)
+	return clientv3.OpGet(prefix, within(prefix))
+}
+
 // looks are the operations that see reads: the head, and the node that owned it last time.
 func (s *Store) looks(g *sight, session string) []clientv3.Op {
-	ops := []clientv3.Op{clientv3.OpGet(s.keys.head(session))}
+	ops := []clientv3.Op{s.lookHead(session)}
 	if g.known && g.rev != 0 {
 		ops = append(ops, clientv3.OpGet(s.keys.node(g.Owner.Incarnation)))
 	}
@@ -111,9 +132,13 @@ func (s *Store) see(session string, was *sight, rs []*pb.ResponseOp) (g sight, r
 // seen is the sight of a session whose head was read.
 func (s *Store) seen(session string, kvs []*mvccpb.KeyValue) (g sight, err error) {
 	g = sight{known: true, head: head{Header: store.Header{Session: session}}}
-	if len(kvs) > 0 {
+	switch len(kvs) {
+	case 0:
+	case 1:
 		g.rev = kvs[0].ModRevision
-		g.head, err = decodeHead(session, kvs[0].Value)
+		g.head, err = decodeHead(session, after(s.keys.headsOf(session), kvs[0].Key), kvs[0].Value)
+	default:
+		err = badHead(session, fmt.Sprintf("it has %d heads", len(kvs)))
 	}
 	s.modes.set(session, g.mode)
 	return g, err
@@ -121,7 +146,8 @@ func (s *Store) seen(session string, kvs []*mvccpb.KeyValue) (g sight, err error
 
 // look reads the head of a session.
 func (s *Store) look(ctx context.Context, session string) (sight, error) {
-	r, err := s.client.Get(ctx, s.keys.head(session))
+	prefix := s.keys.headsOf(session)
+	r, err := s.client.Get(ctx, prefix, within(prefix))
 	if err != nil {
 		return sight{}, called(ctx, err)
 	}

@@ -33,7 +33,7 @@ func (w *write) delete(key string, opts ...clientv3.OpOption) {
 func (s *Store) head(w *write, prev *head, now time.Time) {
 	next := &w.next
 	id := next.Session
-	w.put(s.keys.head(id), next.encode())
+	s.putHead(w, prev)
 	from, to := prev.Owner.Incarnation, next.Owner.Incarnation
 	if prev.Exists() && (!next.Exists() || from != to) {
 		w.delete(s.keys.index(from, id))
@@ -42,7 +42,20 @@ func (s *Store) head(w *write, prev *head, now time.Time) {
 		w.put(s.keys.index(to, id), "")
 	}
 	if next.Deleted {
-		w.put(s.keys.grave(now.UnixMilli(), id), "")
+		w.put(s.keys.grave(now.UnixMilli(), id), next.tenure())
+	}
+}
+
+// putHead puts the head alone, and takes prev away if that has another key.
+func (s *Store) putHead(w *write, prev *head) {
+	id := w.next.Session
+	to := s.keys.head(id, w.next.tenure())
+	w.put(to, w.next.encode())
+	if prev.Epoch == 0 {
+		return
+	}
+	if from := s.keys.head(id, prev.tenure()); from != to {
+		w.delete(from)
 	}
 }
 
@@ -130,9 +143,8 @@ func touchesMain(c *store.Change) bool {
 
 // guess returns the head that a change is likely to find, if all is well, and the conditions under which it does as well as if it had.
 func (s *Store) guess(c *store.Change) (prev head, ifs []clientv3.Cmp) {
-	key := s.keys.head(c.Session)
 	if c.Create {
-		return head{Header: store.Header{Session: c.Session}}, []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(key), "=", 0)}
+		return head{Header: store.Header{Session: c.Session}}, []clientv3.Cmp{s.absent(c.Session)}
 	}
 	m := many
 	switch was := s.modes.of(c.Session); {
@@ -144,17 +156,13 @@ func (s *Store) guess(c *store.Change) (prev head, ifs []clientv3.Cmp) {
 		m = single
 	}
 	prev = head{Header: store.Header{Session: c.Session, Owner: c.Owner, Epoch: c.Epoch, Seq: c.Seq - 1}, mode: m}
-	t := tenure(c.Epoch, c.Owner.Incarnation, m)
-	return prev, []clientv3.Cmp{
-		compareValue(key, pb.Compare_GREATER, t),
-		compareValue(key, pb.Compare_LESS, t+figures(c.Seq)),
-	}
+	return prev, []clientv3.Cmp{below(s.keys.head(c.Session, prev.tenure()), figures(c.Seq))}
 }
 
-// compareValue is clientv3.Compare for a key's value, without three copies of it: a flush has two for each session.
-func compareValue(key string, is pb.Compare_CompareResult, value string) (c clientv3.Cmp) {
+// below is clientv3.Compare for the value of a key that is below another, without three copies of it: a flush has one for each session.
+func below(key, value string) (c clientv3.Cmp) {
 	c.WithKeyBytes([]byte(key))
 	p := c.GetCompare()
-	p.Target, p.Result, p.TargetUnion = pb.Compare_VALUE, is, &pb.Compare_Value{Value: []byte(value)}
+	p.Target, p.Result, p.TargetUnion = pb.Compare_VALUE, pb.Compare_LESS, &pb.Compare_Value{Value: []byte(value)}
 	return c
 }
