@@ -68,7 +68,8 @@
 //	                        │
 //	the old owner's flush ──┴──▶ fenced ──settle.go, adopt.go──▶ Hooks.Lost, Hooks.Fenced
 //
-// [DB.AdoptOrphans] takes this node's share of a dead node's sessions in the background (orphans.go, ring.go).
+// [DB.AdoptOrphans] takes this node's share of a dead node's sessions in the background (orphans.go, ring.go), and [DB.Departures]
+// tells when a node is gone (departures.go).
 // [DB.Release] and [DB.Drain] hand sessions over without waiting for any lease (sync.go).
 //
 // # What is promised

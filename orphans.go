@@ -123,17 +123,15 @@ func (db *DB[V]) AdoptOrphans(ctx context.Context, t Takeover) (Orphans, error) 
 
 // survivors returns the ring of the nodes whose leases run, and who they are.
 func (db *DB[V]) survivors(ctx context.Context) (*Ring, map[store.Incarnation]bool, error) {
-	nodes, err := db.store.Nodes(ctx)
+	living, err := db.living(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("kvstore: the store does not list its nodes: %w", err)
+		return nil, nil, err
 	}
 	weights := map[string]int{db.self.Node: db.opt.Weight}
 	alive := map[store.Incarnation]bool{db.self.Incarnation: true}
-	for _, n := range nodes {
-		if n.Lease > 0 {
-			alive[n.Incarnation] = true
-			weights[n.Name] = max(n.Weight, 1)
-		}
+	for i, n := range living {
+		alive[i] = true
+		weights[n.Name] = max(n.Weight, 1)
 	}
 	members := make([]Member, 0, len(weights))
 	for name, w := range weights {

@@ -177,6 +177,15 @@ type Barrier interface {
 	Barrier(ctx context.Context) error
 }
 
+// Watcher is an optional power of a Store: one whose engine tells that a lease is over has it. A DB then knows at once that a node is gone.
+type Watcher interface {
+	// WatchNodes calls changed as soon as it watches, and then after each lease that ends, whether it ran out or was ended. One call may be
+	// for several, and there may be others. Nodes, called after it, does not have them any more, or as over. changed returns at once.
+	// WatchNodes returns when ctx is over, when the store is closed, or when it cannot watch any longer, and says why.
+	// errors.ErrUnsupported says that it never can.
+	WatchNodes(ctx context.Context, changed func()) error
+}
+
 // ForgottenError is Barrier's: the store had acknowledged changes of these sessions, its engine may have forgotten them in a crash, and as
 // others own the sessions by now they were not written again.
 type ForgottenError struct {

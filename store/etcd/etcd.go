@@ -29,6 +29,9 @@ type Store struct {
 
 	requestBytes, partBytes int // the constants of these names; less in tests
 
+	life context.Context // until Close
+	end  context.CancelFunc
+
 	mu     sync.Mutex
 	closed bool
 	calls  sync.WaitGroup // under mu while it is 0
@@ -142,6 +145,7 @@ func New(ctx context.Context, client *clientv3.Client, o *Options) (*Store, erro
 		return nil, errors.New("store/etcd: the client is nil")
 	}
 	s := &Store{client: client, opt: opt, keys: keyspace(opt.Prefix), requestBytes: requestBytes, partBytes: partBytes}
+	s.life, s.end = context.WithCancel(context.Background())
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -154,6 +158,7 @@ func (s *Store) Close() error {
 	first := !s.closed
 	s.closed = true
 	s.mu.Unlock()
+	s.end()
 	s.calls.Wait()
 	if first && s.owns {
 		return wrap(s.client.Close())

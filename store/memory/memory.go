@@ -20,6 +20,7 @@ type Store struct {
 	mu       sync.Mutex // makes every method one atomic step
 	sessions map[string]*session
 	nodes    map[store.Incarnation]lease
+	renewed  chan struct{} // closed, and made anew, with each change of nodes
 	closed   bool
 }
 
@@ -35,7 +36,7 @@ type lease struct {
 
 // New returns an empty store.
 func New() *Store {
-	return &Store{sessions: map[string]*session{}, nodes: map[store.Incarnation]lease{}}
+	return &Store{sessions: map[string]*session{}, nodes: map[store.Incarnation]lease{}, renewed: make(chan struct{})}
 }
 
 // enter takes the lock, unless the call must not begin at all.
@@ -220,7 +221,36 @@ func (st *Store) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration)
 	} else {
 		delete(st.nodes, n.Incarnation)
 	}
+	close(st.renewed)
+	st.renewed = make(chan struct{})
 	return ran, nil
+}
+
+// WatchNodes implements store.Watcher. It calls changed for renewals, too.
+func (st *Store) WatchNodes(ctx context.Context, changed func()) error {
+	for {
+		if err := st.enter(ctx); err != nil {
+			return err
+		}
+		renewed, now := st.renewed, time.Now()
+		var end time.Time // the next one
+		for _, l := range st.nodes {
+			if l.ends.After(now) && (end.IsZero() || l.ends.Before(end)) {
+				end = l.ends
+			}
+		}
+		st.mu.Unlock()
+		changed()
+		var over <-chan time.Time
+		if !end.IsZero() {
+			over = time.After(end.Sub(now))
+		}
+		select {
+		case <-renewed:
+		case <-over:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // Nodes implements store.Store.
@@ -241,9 +271,15 @@ func (st *Store) Nodes(ctx context.Context) ([]store.Node, error) {
 func (st *Store) Close() error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if !st.closed {
+		close(st.renewed)
+	}
 	st.closed, st.sessions, st.nodes = true, nil, nil
 	return nil
 }
 
-var _ store.Claimer = (*Store)(nil)
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store   = (*Store)(nil)
+	_ store.Claimer = (*Store)(nil)
+	_ store.Watcher = (*Store)(nil)
+)

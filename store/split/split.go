@@ -41,6 +41,18 @@ func (s *Store) Nodes(ctx context.Context) ([]store.Node, error) {
 	return ns, inOwners(err)
 }
 
+// WatchNodes implements [store.Watcher], if owners does.
+func (s *Store) WatchNodes(ctx context.Context, changed func()) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	w, ok := s.owners.(store.Watcher)
+	if !ok {
+		return fmt.Errorf("store/split: the owners' store does not watch: %w", errors.ErrUnsupported)
+	}
+	return inOwners(w.WatchNodes(ctx, changed))
+}
+
 // Sessions implements [store.Store]. It is a walk of data.
 func (s *Store) Sessions(ctx context.Context, q store.Query) iter.Seq2[store.Header, error] {
 	return s.data.Sessions(ctx, q)
@@ -147,4 +159,5 @@ func in(part string, err error) error {
 var (
 	_ store.Store   = (*Store)(nil)
 	_ store.Barrier = (*Store)(nil)
+	_ store.Watcher = (*Store)(nil)
 )

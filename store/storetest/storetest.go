@@ -96,6 +96,7 @@ var contract = []struct {
 	{"Load", loadRules},
 	{"Sessions", sessionsRules},
 	{"KeepAlive", leaseRules},
+	{"WatchNodes", watchRules},
 	{"Close", closeRules},
 	{"Race", raceRules},
 }
