@@ -16,7 +16,7 @@ const MaxValue = 64 << 20
 // callBytes is the size of values up to which changes go in one statement. The protocol's bound is 1 GiB.
 const callBytes = 32 << 20
 
-// Apply implements [store.Store]. It is one statement, but for changes of one session, which follow each other, and for more than 32 MiB.
+// Apply implements [store.Store]. It is one statement, but for changes of one session, which follow each other, for those of several owners, and for more than 32 MiB.
 func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Result, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err

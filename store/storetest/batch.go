@@ -111,10 +111,11 @@ func (k *kit) results(want []store.Outcome, cs []store.Change) []store.Result {
 
 // manyChanges exceeds the numbers of parameters, operations and keys that engines take in one request.
 func manyChanges(k *kit) {
-	const n = 2000
+	const n, owners = 2000, 7
 	ts, cs, want := make([]*tenure, n), make([]store.Change, n), make([]store.Outcome, n)
 	for i := range n {
 		ts[i] = unclaimed(fmt.Sprint("session/", i), 1)
+		ts[i].owner = ts[i%owners].owner
 		cs[i], want[i] = creating(ts[i].change("k", fmt.Sprint(i), "", "main")), store.Applied
 	}
 	k.results(want, cs)
