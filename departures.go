@@ -28,8 +28,8 @@ import (
 // again, then finds nothing. A store that is a [store.Watcher] tells of the end of a lease at once; another is asked every third of Options.Lease,
 // and so is a watcher, in case it fell asleep.
 //
-// An error says that the store does not list its nodes. It is yielded once until it does again. The walk ends when ctx is over
-// or the DB is closed.
+// An error says that the store does not list its nodes: it is yielded once until it does again. The walk ends when ctx is over, and with
+// ErrClosed when the DB is closed.
 func (db *DB[V]) Departures(ctx context.Context) iter.Seq2[store.Node, error] {
 	return func(yield func(store.Node, error) bool) {
 		if ctx == nil {
@@ -43,6 +43,7 @@ func (db *DB[V]) Departures(ctx context.Context) iter.Seq2[store.Node, error] {
 		look := make(chan struct{}, 1)
 		if w, ok := db.store.(store.Watcher); ok {
 			if !db.spawn(func(context.Context) { db.watch(ctx, w, look) }) {
+				yield(store.Node{}, ErrClosed)
 				return
 			}
 		}
@@ -53,7 +54,10 @@ func (db *DB[V]) Departures(ctx context.Context) iter.Seq2[store.Node, error] {
 		for failing := false; ; {
 			now, err := db.living(ctx)
 			switch {
-			case ctx.Err() != nil || db.ctx.Err() != nil:
+			case db.ctx.Err() != nil:
+				yield(store.Node{}, ErrClosed)
+				return
+			case ctx.Err() != nil:
 				return
 			case err != nil:
 				if !failing && !yield(store.Node{}, err) {
@@ -72,8 +76,7 @@ func (db *DB[V]) Departures(ctx context.Context) iter.Seq2[store.Node, error] {
 			select {
 			case <-look:
 			case <-timer.C:
-			case <-ctx.Done():
-				return
+			case <-ctx.Done(): // which the next look tells from Close
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package kvstore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -134,21 +135,23 @@ func TestDeparturesEnd(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			for n, err := range a.Departures(context.Background()) {
-				t.Errorf("Departures yields %+v, %v", n, err)
+				if !errors.Is(err, kvstore.ErrClosed) {
+					t.Errorf("Departures yields %+v, %v", n, err)
+				}
 			}
 			close(done)
 		}()
 		synctest.Wait()
 		closeDB(t, a)
 		<-done
-		for n, err := range a.Departures(t.Context()) {
-			t.Errorf("Departures of a DB that is closed yields %+v, %v", n, err)
+		var last error
+		for _, last = range a.Departures(t.Context()) {
 		}
-		for _, err := range a.Departures(nil) { //nolint:staticcheck // that is the test
-			if err == nil {
-				t.Error("without a context there is no error")
-			}
+		want(t, last, kvstore.ErrClosed)
+		var none context.Context
+		for _, last = range a.Departures(none) {
 		}
+		want(t, last, kvstore.ErrInvalid)
 	})
 }
 

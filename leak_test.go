@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"reflect"
 	"runtime"
@@ -342,7 +343,13 @@ func TestEveryMethodAfterClose(t *testing.T) {
 						in = append(in, arg)
 					}
 					out := m.Call(in)
-					if err, _ := out[len(out)-1].Interface().(error); !errors.Is(err, kvstore.ErrClosed) {
+					last := out[len(out)-1].Interface()
+					if walk, ok := last.(iter.Seq2[store.Node, error]); ok {
+						for _, err := range walk {
+							last = err
+						}
+					}
+					if err, _ := last.(error); !errors.Is(err, kvstore.ErrClosed) {
 						t.Errorf("%s after Close gives %v", full, err)
 					}
 					tried++

@@ -15,7 +15,8 @@ type Proxy struct {
 	mute  bool // what the server says does not arrive
 	deaf  bool // nor what it is told
 	conns map[net.Conn]bool
-	free  *sync.Cond
+	late  int        // goroutines that have something that was held back
+	free  *sync.Cond // of mute, deaf and late
 }
 
 // NewProxy opens a way to a port of the loopback, until the test ends.
@@ -60,11 +61,22 @@ func (p *Proxy) pass(to, from net.Conn, held *bool) {
 	for {
 		n, err := from.Read(buf)
 		p.mu.Lock()
+		late := *held
+		if late {
+			p.late++
+		}
 		for *held {
 			p.free.Wait()
 		}
 		p.mu.Unlock()
-		if _, werr := to.Write(buf[:n]); err != nil || werr != nil {
+		_, werr := to.Write(buf[:n])
+		if late {
+			p.mu.Lock()
+			p.late--
+			p.free.Broadcast()
+			p.mu.Unlock()
+		}
+		if err != nil || werr != nil {
 			return
 		}
 	}
@@ -83,8 +95,11 @@ func (p *Proxy) Heal() {
 	p.mute, p.deaf = false, false
 	conns := p.conns
 	p.conns = map[net.Conn]bool{}
-	p.mu.Unlock()
 	p.free.Broadcast()
+	for p.late > 0 {
+		p.free.Wait()
+	}
+	p.mu.Unlock()
 	for c := range conns {
 		if tcp, ok := c.(*net.TCPConn); ok {
 			tcp.CloseWrite()

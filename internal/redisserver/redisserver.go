@@ -197,6 +197,17 @@ func (s *Server) Must(t testing.TB, command ...string) string {
 	return a
 }
 
+// Written waits until all that the server has acknowledged is in its append-only file, if not on the disk: while an fsync
+// takes long it keeps that in memory, for up to two seconds.
+func (s *Server) Written(t testing.TB) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !strings.Contains(s.Must(t, "INFO", "persistence"), "aof_buffer_length:0\r\n"); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("for a minute the server had something that is not in its append-only file")
+		}
+	}
+}
+
 func reply(r *bufio.Reader) (string, error) {
 	line, err := r.ReadString('\n')
 	if err != nil {

@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -9,85 +8,51 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/seed-6f1f505d/kvstore/internal/flushbench"
 	"github.com/seed-6f1f505d/kvstore/store"
 )
 
-// BenchmarkFlush flushes 256 sessions at a time, of 20,000 that are there, beside the engine's own best: puts of the same bytes without
-// heads and without a fence, in as few transactions as the server takes, all at the same time; "folded" is what only this package's
-// trick with transactions in transactions makes of that, one transaction. Compare the rates of sub-benchmarks of one run.
+// BenchmarkFlush has beside it puts of the same bytes, in as few transactions as the server takes, all at the same time; "folded" is what
+// only this package's trick with transactions in transactions makes of that, one transaction.
 func BenchmarkFlush(b *testing.B) {
-	const sessions, batch, bytesEach = 20_000, 256, 256
 	c := start(b, 1, member{})
 	st := open(b, c.url(), fresh())
-	id := func(i int) string { return fmt.Sprintf("session-%012d", i*7919%sessions) }
-	owner := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
-	for _, entries := range []int{1, 4} {
-		value := bytes.Repeat([]byte("v"), bytesEach/entries)
-		seq := uint64(0)
-		flush := func(b *testing.B, from int, create bool) {
-			seq++
-			cs := make([]store.Change, batch)
-			for i := range cs {
-				cs[i] = store.Change{Session: fmt.Sprint(id(from+i), entries), Owner: owner, Epoch: 1, Seq: seq, Create: create, Puts: []store.Entry{{Value: value}}}
-				for k := range entries - 1 {
-					cs[i].Puts = append(cs[i].Puts, store.Entry{Key: fmt.Sprint("key/", k), Value: value})
-				}
-			}
-			rs, err := st.Apply(context.Background(), cs)
-			if err != nil {
-				b.Fatal(err)
-			}
-			for _, r := range rs {
-				if r.Outcome != store.Applied {
-					b.Fatal(r)
-				}
+	puts := func(batch []flushbench.Item) (ops []clientv3.Op) {
+		for _, it := range batch {
+			for _, e := range it.Entries {
+				ops = append(ops, clientv3.OpPut(fmt.Sprint("bare/", it.Session, "/", e.Key), string(e.Value)))
 			}
 		}
-		puts := func(from int) (ops []clientv3.Op) {
-			for i := range batch {
-				for k := range entries {
-					ops = append(ops, clientv3.OpPut(fmt.Sprint("bare/", entries, "/", id(from+i), "/key/", k), string(value)))
-				}
-			}
-			return ops
-		}
-		flat := func(b *testing.B, from int) {
-			errs := make(chan error)
-			n := 0
-			for part := range slices.Chunk(puts(from), maxOps) {
-				n++
-				go func() {
-					_, err := st.client.Txn(context.Background()).Then(part...).Commit()
-					errs <- err
-				}()
-			}
-			for range n {
-				if err := <-errs; err != nil {
-					b.Fatal(err)
-				}
-			}
-		}
-		folded := func(b *testing.B, from int) {
-			ops, _ := fold(puts(from), maxOps)
-			if _, err := st.client.Txn(context.Background()).Then(ops...).Commit(); err != nil {
-				b.Fatal(err)
-			}
-		}
-		for from := 0; from < sessions+batch; from += batch {
-			flush(b, from, from < sessions)
-			flat(b, from)
-		}
-		for name, f := range map[string]func(*testing.B, int){
-			"fenced": func(b *testing.B, from int) { flush(b, from, false) },
-			"bare":   flat,
-			"folded": folded,
-		} {
-			b.Run(fmt.Sprintf("entries=%d/%s", entries, name), func(b *testing.B) {
-				for n := range b.N {
-					f(b, n*batch)
-				}
-				b.ReportMetric(float64(b.N*batch)/b.Elapsed().Seconds(), "sessions/s")
-			})
-		}
+		return ops
 	}
+	commit := func(ctx context.Context, ops []clientv3.Op) error {
+		_, err := st.client.Txn(ctx).Then(ops...).Commit()
+		return err
+	}
+	bare := flushbench.Way{Name: "bare", Write: func(ctx context.Context, batch []flushbench.Item) (err error) {
+		errs, n := make(chan error), 0
+		for part := range slices.Chunk(puts(batch), maxOps) {
+			n++
+			go func() { errs <- commit(ctx, part) }()
+		}
+		for range n {
+			if e := <-errs; e != nil {
+				err = e
+			}
+		}
+		return err
+	}}
+	folded := flushbench.Way{Name: "folded", Write: func(ctx context.Context, batch []flushbench.Item) error {
+		ops, _ := fold(puts(batch), maxOps)
+		return commit(ctx, ops)
+	}}
+	for _, l := range []flushbench.Load{{Sessions: 20_000, Entries: 1, Bytes: 256}, {Sessions: 20_000, Entries: 4, Bytes: 64}} {
+		b.Run(l.Name(), func(b *testing.B) { flushbench.Flush(b, st, l, bare, folded) })
+	}
+}
+
+func BenchmarkClaimAll(b *testing.B) {
+	c := start(b, 1, member{})
+	o := fresh()
+	flushbench.ClaimAll(b, func() store.Store { return open(b, c.url(), o) })
 }

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -31,6 +32,25 @@ func (d damager) Damage(session, key string, header bool) error {
 func TestContract(t *testing.T) {
 	c := start(t, 1, member{NoFsync: true})
 	storetest.Run(t, func(t *testing.T) store.Store { return damager{open(t, c.url(), fresh())} })
+}
+
+var whole = flag.Bool("whole", false, "run the whole contract in a cluster, too, which takes a minute")
+
+// In a cluster several servers have to agree, and any of them answers.
+func TestCluster(t *testing.T) {
+	c := start(t, 3, member{NoFsync: true})
+	if *whole {
+		storetest.Run(t, func(t *testing.T) store.Store { return damager{open(t, c.url(), fresh())} })
+	}
+	storetest.Race(t, open(t, c.url(), fresh()), 10)
+	storetest.Compare(t, open(t, c.url(), fresh()), rand.Uint64(), 100)
+
+	o := fresh()
+	var at []store.Store // each server
+	for i := range c.members {
+		at = append(at, open(t, fmt.Sprint("etcd://127.0.0.1:", c.members[i].Client), o))
+	}
+	storetest.Pinned(t, at...)
 }
 
 // The transactions decide as store.Judge does.

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/seed-6f1f505d/kvstore/internal/outage"
+	"github.com/seed-6f1f505d/kvstore/store/storetest"
 )
 
 // The only server is killed under load, and started again.
@@ -48,6 +49,13 @@ func TestConnectionsHang(t *testing.T) {
 	}
 	w.Progress(t, 200)
 	w.End(t, st)
+}
+
+// What was sent before its sender gave up arrives when the session is another's.
+func TestLateArrival(t *testing.T) {
+	c, o := start(t, 1, member{NoFsync: true}), fresh()
+	p := outage.NewProxy(t, c.members[0].Client)
+	storetest.LateArrival(t, open(t, c.url(), o), open(t, fmt.Sprint("etcd://127.0.0.1:", p.Port), o), p)
 }
 
 // Of three servers the one that leads is killed, or frozen for longer than the lease and all time-outs; the others go on. Then two are

@@ -10,6 +10,7 @@ import (
 	"github.com/seed-6f1f505d/kvstore/internal/outage"
 	"github.com/seed-6f1f505d/kvstore/internal/proc"
 	"github.com/seed-6f1f505d/kvstore/store"
+	"github.com/seed-6f1f505d/kvstore/store/storetest"
 )
 
 // The server is killed under load, and started again.
@@ -56,6 +57,14 @@ func TestConnectionsHang(t *testing.T) {
 	}
 	w.Progress(t, 200)
 	w.End(t, st)
+}
+
+// What was sent before its sender gave up arrives when the session is another's.
+func TestLateArrival(t *testing.T) {
+	t.Parallel()
+	srv, o := start(t, ""), fresh()
+	p := outage.NewProxy(t, srv.port)
+	storetest.LateArrival(t, open(t, srv.url(), o), open(t, urlAt(p.Port), o), p)
 }
 
 // cluster is three servers.

@@ -76,6 +76,14 @@ func TestCluster(t *testing.T) {
 	}
 	storetest.Race(t, c.open(t, fresh()), 10)
 	storetest.Compare(t, c.open(t, fresh()), rand.Uint64(), 100)
+
+	o := fresh()
+	c.open(t, o)
+	var at []store.Store // each server
+	for _, n := range c.nodes {
+		at = append(at, open(t, n.url(), o))
+	}
+	storetest.Pinned(t, at...)
 }
 
 func TestAgainstMemory(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"github.com/seed-6f1f505d/kvstore/internal/outage"
 	"github.com/seed-6f1f505d/kvstore/internal/pgserver"
 	"github.com/seed-6f1f505d/kvstore/store"
+	"github.com/seed-6f1f505d/kvstore/store/storetest"
 )
 
 // The server is killed under load, all its processes at once, and started again.
@@ -133,4 +134,11 @@ func TestConnectionsHang(t *testing.T) {
 	}
 	w.Progress(t, 200)
 	w.End(t, st)
+}
+
+// What was sent before its sender gave up arrives when the session is another's.
+func TestLateArrival(t *testing.T) {
+	srv, o := pgserver.Start(t, "fsync=off"), fresh()
+	p := outage.NewProxy(t, srv.Port)
+	storetest.LateArrival(t, open(t, srv.URL(), o), open(t, srv.URLAt(p.Port), o), p)
 }

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/seed-6f1f505d/kvstore/internal/pgserver"
 	"github.com/seed-6f1f505d/kvstore/store"
 	"github.com/seed-6f1f505d/kvstore/store/storetest"
@@ -30,7 +32,13 @@ func open(t testing.TB, url string, o *Options) *Store {
 
 func TestContract(t *testing.T) {
 	srv := pgserver.Start(t, "fsync=off")
-	storetest.Run(t, func(t *testing.T) store.Store { return open(t, srv.URL(), fresh()) })
+	o, conn := fresh(), connect(t, srv.URL())
+	clear := fmt.Sprintf("TRUNCATE %[1]s.session, %[1]s.entry, %[1]s.node, %[1]s.memory", pgx.Identifier{o.Schema}.Sanitize())
+	storetest.Run(t, func(t *testing.T) store.Store {
+		st := open(t, srv.URL(), o) // the schema of the case before
+		exec(t, conn, clear)
+		return st
+	})
 }
 
 // Several nodes start at once on a server where nothing is yet.

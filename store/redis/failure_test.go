@@ -6,6 +6,7 @@ import (
 	"github.com/seed-6f1f505d/kvstore/internal/outage"
 	"github.com/seed-6f1f505d/kvstore/internal/redisserver"
 	"github.com/seed-6f1f505d/kvstore/store"
+	"github.com/seed-6f1f505d/kvstore/store/storetest"
 )
 
 // The server is killed under load and started again. It wrote to its file before it answered, so nothing is lost, be it synced or not. At everysec
@@ -93,6 +94,13 @@ func TestConnectionsHang(t *testing.T) {
 	}
 	w.Progress(t, 200)
 	w.End(t, st)
+}
+
+// What was sent before its sender gave up arrives when the session is another's.
+func TestLateArrival(t *testing.T) {
+	srv, o := redisserver.Start(t), fresh()
+	p := outage.NewProxy(t, srv.Port)
+	storetest.LateArrival(t, open(t, srv.URL(), o), open(t, srv.URLAt(p.Port), o), p)
 }
 
 // The server forgets the scripts, again and again.

@@ -19,6 +19,7 @@ func TestPowerCut(t *testing.T) {
 			srv := redisserver.StartAt(t, d.Dir, "appendfsync "+fsync)
 			st := open(t, srv.URL(), nil)
 			w := outage.Start(t, st)
+			srv.Written(t)
 			d.Sync(t) // claims are not written again
 			for range 3 {
 				w.Endure(t, func() { d.Cut(t, srv) }, func() {
@@ -58,6 +59,7 @@ func TestPowerCutEverysec(t *testing.T) {
 			apply(t, st, store.Change{Session: id, Owner: old.Owner, Epoch: old.Epoch, Seq: seq, Puts: []store.Entry{{Value: fmt.Append(nil, seq)}}}, want)
 		}
 		write(1, store.Applied)
+		srv.Written(t)
 		d.Sync(t)
 		seq, began := uint64(1), time.Now()
 		for time.Since(began) < 500*time.Millisecond {

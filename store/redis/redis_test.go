@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -53,6 +54,14 @@ func TestContractOnCluster(t *testing.T) {
 		o := fresh()
 		o.Replicas = 1
 		storetest.Race(t, open(t, c.URL(), o), 4)
+	})
+	t.Run("Pinned", func(t *testing.T) {
+		o := fresh()
+		var at []store.Store
+		for i := range c {
+			at = append(at, open(t, slices.Concat(c[i:], c[:i]).URL(), o))
+		}
+		storetest.Pinned(t, at...)
 	})
 }
 

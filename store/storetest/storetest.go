@@ -34,6 +34,11 @@
 // writing, and compares afterwards what each was told with what each has read.
 // Call it by itself, with more rounds, to soak a store.
 //
+// # Real engines
+//
+// Two things need more than one way to an engine. [LateArrival] has flushes arrive, over a path on which they were held back, when their caller has given up and
+// somebody else has the session. [Pinned] reads at one server what was acknowledged by another. [Compare] runs a store beside the reference.
+//
 // # Faults
 //
 // Who writes a program on top of a Store tests it with [Faults] between the

@@ -39,7 +39,7 @@ func build() {
 	if p.dir, p.err = os.MkdirTemp("", "cluster-test-"); p.err != nil {
 		return
 	}
-	out, err := exec.Command("go", "build", "-o", filepath.Join(p.dir, binary), "..").CombinedOutput()
+	out, err := exec.Command("go", "build", "-ldflags=-w", "-o", filepath.Join(p.dir, binary), "..").CombinedOutput()
 	if err != nil {
 		p.err = fmt.Errorf("%w\n%s", err, out)
 	}

@@ -1,9 +1,12 @@
 package tests
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-6f1f505d/kvstore/internal/outage"
 	"github.com/seed-6f1f505d/kvstore/internal/pgserver"
@@ -32,10 +35,20 @@ func openSplit(t *testing.T, owners *pgserver.Server, data *redisserver.Server, 
 
 func TestSplitContract(t *testing.T) {
 	owners, data := pgserver.Start(t, "fsync=off"), redisserver.Start(t)
-	n := 0
+	c, err := pgx.Connect(t.Context(), owners.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close(context.Background()) })
 	storetest.Run(t, func(t *testing.T) store.Store {
-		n++
-		return openSplit(t, owners, data, fmt.Sprint("split", n))
+		st := openSplit(t, owners, data, "split")
+		if _, err := c.Exec(t.Context(), "TRUNCATE split.session, split.entry, split.node, split.memory"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := data.Do("FLUSHDB"); err != nil {
+			t.Fatal(err)
+		}
+		return st
 	})
 }
 
@@ -69,6 +82,7 @@ func TestSplitAfterAPowerCut(t *testing.T) {
 		if o := write(old, 1); o != store.Applied {
 			t.Fatal(o)
 		}
+		data.Written(t)
 		d.Sync(t)
 		by := claim("new").Header
 		if o := write(by, 1); o != store.Applied {
