@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgtype"
+
 	"github.com/seed-6f1f505d/kvstore/internal/redo"
 	"github.com/seed-6f1f505d/kvstore/store"
 )
@@ -190,8 +192,8 @@ func (s *Store) write(ctx context.Context, memory *redo.Memory, changes []store.
 			results[i] = store.Result{Outcome: store.Applied}
 		}
 		rows, err := s.pool.Query(ctx, s.sql.apply, memory, []byte(owner.Node), owner.Incarnation,
-			ids, epochs, seqs, flags, mains, untils.of, births.of, expiries.of, schemas.of, aliases,
-			putChanges, putIDs, putKeys, putValues, putUntils, deleteChanges, deleteIDs, deleteKeys)
+			flat(ids), flat(epochs), flat(seqs), flat(flags), flat(mains), flat(untils.of), flat(births.of), flat(expiries.of), flat(schemas.of), flat(aliases),
+			flat(putChanges), flat(putIDs), flat(putKeys), flat(putValues), flat(putUntils), flat(deleteChanges), flat(deleteIDs), flat(deleteKeys))
 		if err != nil {
 			return err
 		}
@@ -219,6 +221,9 @@ func (s *Store) write(ctx context.Context, memory *redo.Memory, changes []store.
 	}
 	return results, nil
 }
+
+// flat is an array that pgx encodes without reflection, or NULL.
+func flat[T any](a []T) pgtype.FlatArray[T] { return a }
 
 // notNil keeps an empty value from being NULL.
 func notNil(b []byte) []byte {

@@ -32,7 +32,7 @@ func BenchmarkFlush(b *testing.B) {
 				for i, it := range batch {
 					ids[i], values[i] = []byte(it.Session), it.Entries[0].Value
 				}
-				_, err := conn.Exec(ctx, upsert, ids, values)
+				_, err := conn.Exec(ctx, upsert, flat(ids), flat(values))
 				return err
 			}})
 		})
