@@ -158,7 +158,8 @@ func TestDeparturesEnd(t *testing.T) {
 // unsteady is a store that sometimes does not list its nodes, and whose watches end.
 type unsteady struct {
 	*memory.Store
-	down    atomic.Bool
+	down    atomic.Bool // it lists no nodes
+	mute    atomic.Bool // it renews no lease
 	watches atomic.Int64
 }
 
@@ -169,6 +170,13 @@ func (u *unsteady) Nodes(ctx context.Context) ([]store.Node, error) {
 	return u.Store.Nodes(ctx)
 }
 
+func (u *unsteady) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) (bool, error) {
+	if u.mute.Load() {
+		return false, errDown
+	}
+	return u.Store.KeepAlive(ctx, n, ttl)
+}
+
 func (u *unsteady) WatchNodes(ctx context.Context, changed func()) error {
 	u.watches.Add(1)
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Second, errDown)
@@ -177,7 +185,8 @@ func (u *unsteady) WatchNodes(ctx context.Context, changed func()) error {
 	return context.Cause(ctx)
 }
 
-// While the store does not answer that is told once, and what ended meanwhile afterwards. A watch that ends is begun again.
+// While the store does not answer that is told once, and what ended meanwhile afterwards. A watch that ends is begun again. The end of one's own lease
+// is no departure.
 func TestDeparturesInAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const ttl = 3 * time.Second
@@ -204,6 +213,11 @@ func TestDeparturesInAnOutage(t *testing.T) {
 		got.are(t, "error")
 		u.down.Store(false)
 		time.Sleep(ttl / 3)
+		got.are(t, "error", "b")
+		u.mute.Store(true)
+		time.Sleep(3 * ttl) // its own lease is over
+		u.mute.Store(false)
+		time.Sleep(ttl)
 		got.are(t, "error", "b")
 		cancel()
 		<-ended

@@ -389,6 +389,29 @@ var mutations = []mutation{
 `, "TestForgottenTwice"},
 	{"what is lost is waited for", "harden.go",
 		`		case lost != nil:`, `		case lost != nil && false:`, "TestForgotten"},
+	{"who is gone is told again", "departures.go",
+		`				living = now
+`, `				if living == nil {
+					living = now
+				}
+`, "TestDepartures"},
+	{"oneself is told, too", "departures.go",
+		`if n.Incarnation != db.self.Incarnation && !yield(n, nil) {`, `if !yield(n, nil) {`, "TestDepartures"},
+	{"a store that does not watch is not asked", "departures.go",
+		`			timer.Reset(every)
+`, ``, "TestDepartures"},
+	{"a watch wakes nobody", "departures.go",
+		`case look <- struct{}{}:`, `case chan<- struct{}(nil) <- struct{}{}:`, "TestDepartures"},
+	{"a watch that ended is not begun again", "departures.go",
+		`errors.Is(err, errors.ErrUnsupported) {`, `errors.Is(err, errors.ErrUnsupported) || failures > 0 {`, "TestDeparturesInAnOutage"},
+	{"an outage is told at each look", "departures.go",
+		`if !failing && !yield(`, `if (!failing || true) && !yield(`, "TestDeparturesInAnOutage"},
+	{"what ended in an outage is not told", "departures.go",
+		`			failing = err != nil
+`, `			if failing = err != nil; failing {
+				living = nil
+			}
+`, "TestDeparturesInAnOutage"},
 
 	// The file.
 	{"bolt does not verify checksums", "store/bolt/record.go",
