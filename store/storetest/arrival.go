@@ -11,7 +11,7 @@ import (
 // Path is a way to an engine on which what is sent can be held back: a proxy.
 type Path interface {
 	Hang(deaf bool) // from now on no answer arrives, and if deaf, no request
-	Heal()          // what was held back arrives, if only its sender is gone by then
+	Heal()          // what was held back arrives, though its sender may be gone
 }
 
 const (
