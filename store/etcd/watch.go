@@ -1,12 +1,16 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
+	"errors"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/seed-6f1f505d/kvstore/store"
 )
+
+var errNoWatch = errors.New("the client is closed, and watches no longer")
 
 // WatchNodes implements [store.Watcher]: the server revokes a lease that ran out, and the node's key goes with it.
 func (s *Store) WatchNodes(ctx context.Context, changed func()) error {
@@ -28,7 +32,7 @@ func (s *Store) WatchNodes(ctx context.Context, changed func()) error {
 		return store.ErrClosed
 	}
 	if last == nil {
-		last = context.Cause(ctx)
+		last = cmp.Or(ctx.Err(), errNoWatch)
 	}
 	return called(ctx, last)
 }
