@@ -166,6 +166,34 @@ type Claimer interface {
 	ClaimAll(ctx context.Context, rs []ClaimRequest) ([]Claim, error)
 }
 
+// Ranger is an optional power of a Store: one that reads the entries of a session in the order of their keys, a page at a time, has it. A DB uses it to find out which
+// keys there are without their values, and to read a part of a session that is too large to be read whole.
+type Ranger interface {
+	// LoadRange reads the entries of a session with r.From ≤ key < r.To, in the order of their keys as bytes, and the header, in
+	// one consistent view.
+	//
+	//   - An empty To is no bound. With KeysOnly the entries have no Value; they have their Expires.
+	//   - It reads the first r.Limit entries, or fewer, and tells in Next where the rest begins. An empty Next says that there are no more.
+	//   - All else is as for Load.
+	LoadRange(ctx context.Context, session string, r Range) (Page, error)
+}
+
+// Range is a part of a session's entries.
+type Range struct {
+	From, To string // From ≤ key < To; an empty To is no bound
+	KeysOnly bool   // the values are not wanted
+	Limit    int    // entries at most; 0 or less: as many as the store likes
+}
+
+// Page is what LoadRange has read.
+type Page struct {
+	Snapshot
+	Next string // where the next page begins: above every key that was looked at; empty if there are no more
+}
+
+// Has reports whether the key is in the range.
+func (r Range) Has(key string) bool { return key >= r.From && (r.To == "" || key < r.To) }
+
 // Barrier is an optional power of a Store: one that acknowledges changes sooner than they are as durable as it can make them
 // has it. A DB calls it for whoever waits: in Sync, Flush and Close. It is not called for claims: whether what they grant outlasts a crash of the
 // engine is for the store to see to, and to document.

@@ -136,5 +136,6 @@ func (s *Store) Writers() int { return 1 }
 var (
 	_ store.Store   = (*Store)(nil)
 	_ store.Writers = (*Store)(nil)
+	_ store.Ranger  = (*Store)(nil)
 	_ io.Closer     = (*Store)(nil)
 )

@@ -15,6 +15,28 @@ import (
 // Load implements [store.Store]. If the header is damaged, those entries
 // that have records of their own are returned all the same.
 func (s *Store) Load(ctx context.Context, session string, keys ...string) (store.Snapshot, error) {
+	return s.load(ctx, session, func(rd *reader) ([]store.Entry, []*store.CorruptError, error) {
+		if len(keys) == 0 {
+			es, bad, _, err := rd.between(store.Range{})
+			return es, bad, err
+		}
+		es, bad := rd.named(keys)
+		return es, bad, nil
+	})
+}
+
+// LoadRange implements [store.Ranger].
+func (s *Store) LoadRange(ctx context.Context, session string, r store.Range) (store.Page, error) {
+	var next string
+	snap, err := s.load(ctx, session, func(rd *reader) (es []store.Entry, bad []*store.CorruptError, err error) {
+		es, bad, next, err = rd.between(r)
+		return es, bad, err
+	})
+	return store.Page{Snapshot: snap, Next: next}, err
+}
+
+// load reads a session's header, and the entries that read finds.
+func (s *Store) load(ctx context.Context, session string, read func(rd *reader) ([]store.Entry, []*store.CorruptError, error)) (store.Snapshot, error) {
 	if err := s.enter(ctx); err != nil {
 		return store.Snapshot{}, err
 	}
@@ -52,7 +74,7 @@ func (s *Store) Load(ctx context.Context, session string, keys ...string) (store
 			snap.Header = h.head(session)
 		}
 		rd.head = &h
-		es, bad, err := rd.entries(keys, len(keys) == 0)
+		es, bad, err := read(&rd)
 		snap.Entries = es
 		for _, e := range bad {
 			errs = append(errs, s.wrap(e))
@@ -94,8 +116,14 @@ type reader struct {
 // ones are in bad. An error means that there may be more, which could not be found.
 func (r *reader) entries(keys []string, all bool) (es []store.Entry, bad []*store.CorruptError, err error) {
 	if all {
-		keys = []string{""}
+		es, bad, _, err = r.between(store.Range{})
+		return es, bad, err
 	}
+	es, bad = r.named(keys)
+	return es, bad, nil
+}
+
+func (r *reader) named(keys []string) (es []store.Entry, bad []*store.CorruptError) {
 	for _, k := range keys {
 		e, ok, err := r.entry(k)
 		switch {
@@ -105,16 +133,51 @@ func (r *reader) entries(keys []string, all bool) (es []store.Entry, bad []*stor
 			es = append(es, e)
 		}
 	}
-	if !all || r.head.flags&flagEntries == 0 {
-		return es, bad, nil
+	return es, bad
+}
+
+// pageBytes is the size of the values after which a page ends, whatever its number of entries.
+const pageBytes = 4 << 20
+
+// between returns copies of the entries of a range, in order, and the key from which on it has not looked; empty if it has looked at all. Without
+// a limit it does. Only records that were looked at count: the first one that does not fit is where the next page begins.
+func (r *reader) between(rg store.Range) (es []store.Entry, bad []*store.CorruptError, next string, err error) {
+	size := 0
+	room := func() bool { return rg.Limit <= 0 || len(es) < rg.Limit && size < pageBytes }
+	add := func(key string, value []byte, expires store.Time) {
+		if expires.Past(r.now) {
+			return
+		}
+		e := store.Entry{Key: key, Expires: expires}
+		if !rg.KeysOnly {
+			e.Value = bytes.Clone(value)
+			size += len(value)
+		}
+		es = append(es, e)
+	}
+	if rg.Has("") {
+		e, ok, err := r.entry("")
+		if err != nil {
+			bad = append(bad, &store.CorruptError{Session: r.session(), Key: "", Reason: err.Error()})
+		} else if ok {
+			add("", e.Value, e.Expires)
+		}
+	}
+	if r.head.flags&flagEntries == 0 || rg.To != "" && rg.To <= rg.From {
+		return es, bad, "", nil
 	}
 	err = safely(func() error {
-		start := appendEntryKey(nil, r.key, "")
+		base := appendEntryKey(nil, r.key, "")
+		start, end := appendEntryKey(nil, r.key, rg.From), afterEntries(nil, r.key)
+		if rg.To != "" {
+			end = appendEntryKey(nil, r.key, rg.To)
+		}
 		if err := r.sound.record(start, false); err != nil {
 			return err
 		}
 		from := start
-		for k, v := r.cursor.Seek(start); isEntryOf(k, r.key); k, v = r.cursor.Next() {
+		k, v := r.cursor.Seek(start)
+		for ; isEntryOf(k, r.key) && bytes.Compare(k, end) < 0; k, v = r.cursor.Next() {
 			if err := r.sound.through(from, k); err != nil { // or some are passed by
 				return &faultError{cause: err}
 			}
@@ -122,18 +185,21 @@ func (r *reader) entries(keys []string, all bool) (es []store.Entry, bad []*stor
 				return err
 			}
 			from = k
-			name := string(k[len(start):])
+			name := string(k[len(base):])
 			if name == "" {
 				continue // the main entry; it is there already
 			}
-			value, expires, err := decodeEntry(k, v)
-			if err != nil {
+			if !room() {
+				next = name
+				return nil
+			}
+			if value, expires, err := decodeEntry(k, v); err != nil {
 				bad = append(bad, &store.CorruptError{Session: r.session(), Key: name, Reason: err.Error()})
-			} else if !expires.Past(r.now) {
-				es = append(es, store.Entry{Key: name, Value: bytes.Clone(value), Expires: expires})
+			} else {
+				add(name, value, expires)
 			}
 		}
-		if err := r.sound.through(from, afterEntries(nil, r.key)); err != nil { // or more of them are hidden
+		if err := r.sound.through(from, end); err != nil { // or more of them are hidden
 			return &faultError{cause: err}
 		}
 		return nil
@@ -141,7 +207,7 @@ func (r *reader) entries(keys []string, all bool) (es []store.Entry, bad []*stor
 	if err != nil {
 		err = fmt.Errorf("session %q: not all entries could be found: %w", r.session(), err)
 	}
-	return es, bad, err
+	return es, bad, next, err
 }
 
 // entry returns a copy of one entry, and whether there is such a one.

@@ -162,6 +162,34 @@ func (st *Store) Load(ctx context.Context, id string, keys ...string) (store.Sna
 	return store.Snapshot{Header: s.head(), Entries: s.read(keys, len(keys) == 0, now)}, nil
 }
 
+// LoadRange implements store.Ranger.
+func (st *Store) LoadRange(ctx context.Context, id string, r store.Range) (store.Page, error) {
+	if err := st.enter(ctx); err != nil {
+		return store.Page{}, err
+	}
+	defer st.mu.Unlock()
+	now := time.Now()
+	s, _ := st.on(id, now)
+	var keys []string
+	for k, e := range s.entries {
+		if r.Has(k) && !e.Expires.Past(now) {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	p := store.Page{Snapshot: store.Snapshot{Header: s.head()}}
+	if r.Limit > 0 && len(keys) > r.Limit {
+		keys, p.Next = keys[:r.Limit], keys[r.Limit]
+	}
+	p.Entries = s.read(keys, false, now)
+	if r.KeysOnly {
+		for i := range p.Entries {
+			p.Entries[i].Value = nil
+		}
+	}
+	return p, nil
+}
+
 func (s *session) head() store.Header {
 	h := s.header
 	h.Aliases = slices.Clone(h.Aliases)
@@ -282,4 +310,5 @@ var (
 	_ store.Store   = (*Store)(nil)
 	_ store.Claimer = (*Store)(nil)
 	_ store.Watcher = (*Store)(nil)
+	_ store.Ranger  = (*Store)(nil)
 )

@@ -124,6 +124,24 @@ func (s *Store) Load(ctx context.Context, session string, keys ...string) (store
 	return snap, err
 }
 
+// LoadRange implements [store.Ranger], if data does.
+func (s *Store) LoadRange(ctx context.Context, session string, r store.Range) (store.Page, error) {
+	if err := s.usable(ctx); err != nil {
+		return store.Page{}, err
+	}
+	ranger, ok := s.data.(store.Ranger)
+	if !ok {
+		return store.Page{}, fmt.Errorf("store/split: the data's store reads no ranges: %w", errors.ErrUnsupported)
+	}
+	var owned store.Snapshot
+	var page store.Page
+	err := both(
+		func() (err error) { owned, err = s.owners.Load(ctx, session, probe); return },
+		func() (err error) { page, err = ranger.LoadRange(ctx, session, r); return })
+	page.Header = merge(owned.Header, page.Header)
+	return page, err
+}
+
 // merge returns the header that both make together: owners has none but the tenure.
 func merge(owned, data store.Header) store.Header {
 	if owned.Epoch <= data.Epoch || owned.Deleted {
@@ -160,4 +178,5 @@ var (
 	_ store.Store   = (*Store)(nil)
 	_ store.Barrier = (*Store)(nil)
 	_ store.Watcher = (*Store)(nil)
+	_ store.Ranger  = (*Store)(nil)
 )

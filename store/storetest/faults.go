@@ -13,7 +13,8 @@ import (
 // fail on command. Nothing fails until [Faults.Inject] or [Faults.Down] say so.
 //
 // It waits on package time and on contexts only, which makes it fit for a
-// testing/synctest bubble. It hides the optional powers of the store behind it.
+// testing/synctest bubble. Of the optional powers of the store behind it,
+// it has only that of a store.Ranger.
 type Faults struct {
 	inner store.Store
 	quit  chan struct{}      // closed by Close

@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -61,6 +63,16 @@ func (f *Faults) applyAll(ctx context.Context, changes []store.Change) ([]store.
 func (f *Faults) Load(ctx context.Context, session string, keys ...string) (store.Snapshot, error) {
 	c := Call{Kind: Load, Session: session, Keys: slices.Clone(keys)}
 	return pass(f, ctx, c, func(Fault) (store.Snapshot, error) { return f.inner.Load(ctx, session, keys...) })
+}
+
+// LoadRange implements store.Ranger, if the store behind does. It counts as a Load of the key where it begins.
+func (f *Faults) LoadRange(ctx context.Context, session string, r store.Range) (store.Page, error) {
+	ranger, ok := f.inner.(store.Ranger)
+	if !ok {
+		return store.Page{}, fmt.Errorf("storetest: the store behind reads no ranges: %w", errors.ErrUnsupported)
+	}
+	c := Call{Kind: Load, Session: session, Keys: []string{r.From}}
+	return pass(f, ctx, c, func(Fault) (store.Page, error) { return ranger.LoadRange(ctx, session, r) })
 }
 
 // KeepAlive implements store.Store.

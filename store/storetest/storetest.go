@@ -99,6 +99,7 @@ var contract = []struct {
 	{"ApplyTombstone", tombstoneRules},
 	{"ApplyBatch", batchRules},
 	{"Load", loadRules},
+	{"LoadRange", rangeRules},
 	{"Sessions", sessionsRules},
 	{"KeepAlive", leaseRules},
 	{"WatchNodes", watchRules},
