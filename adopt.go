@@ -347,14 +347,6 @@ func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread 
 	return s
 }
 
-func (db *DB[V]) decode(e *store.Entry) (*cell[V], error) {
-	c := &cell[V]{expires: e.Expires}
-	if err := decode(db.opt.Codec, e.Value, &c.val); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
 // vacancy returns a session with no life yet. Like one that was deleted, it is revived by a commit.
 //
 // Its epoch is the first. Above a tombstone the store refuses that, and reborn proposes the next one. It is

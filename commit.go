@@ -54,7 +54,7 @@ const dirtyOverhead = 64
 func (db *DB[V]) cost(key string, c *cell[V]) int32 {
 	n := dirtyOverhead + len(key)
 	if c != db.absent {
-		n += db.size(&c.val)
+		n += db.weigh(key, c)
 	}
 	return int32(min(n, 1<<31-1))
 }

@@ -146,6 +146,9 @@ func checkID(id string) error {
 }
 
 func checkKey(id, key string) error {
+	if isOwn(key) {
+		return fmt.Errorf("%w: session %q: key %.32q begins with a zero byte: such keys are the library's own", ErrInvalid, id, key)
+	}
 	if len(key) > store.MaxKey {
 		return fmt.Errorf("%w: session %q: key %.32q… has %d bytes, at most %d are allowed", ErrTooLarge, id, key, len(key), store.MaxKey)
 	}

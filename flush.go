@@ -309,7 +309,7 @@ func (b *batch[V]) encode(db *DB[V], f *flight[V]) {
 			continue
 		}
 		start := len(b.arena)
-		b.arena, it.err = encode(db.opt.Codec, b.arena, &it.cell.val)
+		b.arena, it.err = db.append(b.arena, it.key, it.cell)
 		value := b.arena[start:len(b.arena):len(b.arena)]
 		if it.err == nil {
 			it.err = db.fits(value)
@@ -318,7 +318,7 @@ func (b *batch[V]) encode(db *DB[V], f *flight[V]) {
 			b.arena = b.arena[:start]
 			continue
 		}
-		if db.opt.DetectMutation {
+		if db.opt.DetectMutation && !isRaw(it.key) {
 			db.checkSum(f.s.id, it.key, it.cell, value)
 		}
 		b.puts = append(b.puts, store.Entry{Key: it.key, Value: value, Expires: it.cell.expires})

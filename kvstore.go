@@ -69,8 +69,8 @@ type DB[V any] struct {
 }
 
 // Session is a handle on a session that this node owns. It may be used concurrently, and kept:
-// after the session has been fenced, released or deleted its methods say so. All keys,
-// the empty one included, may hold up to 1024 arbitrary bytes; "/" separates levels.
+// after the session has been fenced, released or deleted its methods say so. Keys,
+// the empty one included, may hold up to 1024 arbitrary bytes, but not begin with a zero byte; "/" separates levels.
 type Session[V any] struct {
 	db  *DB[V]
 	cur atomic.Pointer[bond[V]]

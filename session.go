@@ -194,6 +194,7 @@ func (s *session[V]) collectAll(life uint32, cells map[string]*cell[V], absent *
 	clear(cells)
 	add := func(key string, e *entry[V]) {
 		switch c := e.cell.Load(); {
+		case isOwn(key):
 		case c == nil:
 			missing = append(missing, key)
 		case c != absent && !c.expires.Past(now):

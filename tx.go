@@ -123,7 +123,7 @@ func (tx *Tx[V]) encodable() error {
 		if w.cell == tx.db.absent {
 			continue
 		}
-		b, err := encode(tx.db.opt.Codec, (*buf)[:0], &w.cell.val)
+		b, err := tx.db.append((*buf)[:0], w.key, w.cell)
 		if err == nil {
 			err = tx.db.fits(b)
 		}
