@@ -13,6 +13,8 @@ import (
 // change is what a commit does.
 type change[V any] struct {
 	reads  []version[V] // must still hold, or errConflict
+	tree   bool         // likewise the set of the application's keys
+	shape  uint64       // if tree
 	writes []write[V]   // no key twice
 
 	expire  bool       // set the session's expiry
@@ -148,12 +150,7 @@ func (db *DB[V]) admit(s *session[V], ch *change[V]) error {
 	if s.release {
 		return sessionError(s.id, ErrReleased)
 	}
-	for _, r := range ch.reads {
-		if s.version(r.key, db.absent) != r.cell {
-			return errConflict
-		}
-	}
-	return nil
+	return s.unchanged(ch.reads, ch.tree, ch.shape, db.absent)
 }
 
 // need returns how much of the budget the session holds after ch, less what it holds now. Caller holds mu.
@@ -167,7 +164,7 @@ func (db *DB[V]) need(s *session[V], ch *change[V]) int64 {
 	}
 	for _, w := range ch.writes {
 		e := s.lookup(w.key)
-		stored := !s.complete
+		stored := !s.sure(w.key)
 		if e != nil {
 			stored = e.stored
 		}
@@ -218,6 +215,9 @@ func (db *DB[V]) set(s *session[V], w write[V]) {
 	if s.x != nil && s.x.loads != nil {
 		delete(s.x.loads, w.key) // what it finds is older than this
 	}
+	if w.key != "" && !isOwn(w.key) && s.reshapes(w.key, e, w.cell, db.absent) {
+		s.x.shape = s.ver
+	}
 	if w.cell.expires != 0 {
 		var was store.Time
 		if c := e.cell.Swap(w.cell); c != nil {
@@ -230,8 +230,8 @@ func (db *DB[V]) set(s *session[V], w write[V]) {
 	if w.cell == db.absent && !e.stored {
 		// Made and deleted between two flushes: nothing is to be written.
 		e.charge, e.dirty = 0, false
-		if w.key != "" && s.complete {
-			delete(s.x.rest, w.key)
+		if w.key != "" && s.sure(w.key) {
+			delete(*s.x.places(w.key), w.key)
 			// Its place among the dirty ones goes too, if it is the last: it is paid for by nothing.
 			d := s.x.dirty
 			for len(d) > 0 && !d[len(d)-1].dirty {
@@ -265,7 +265,7 @@ func (db *DB[V]) end(s *session[V]) {
 		for _, d := range s.x.dirty {
 			d.charge, d.dirty = 0, false
 		}
-		s.x.rest, s.x.dirty, s.x.loads, s.x.aliases = nil, nil, nil, nil
+		s.x.rest, s.x.own, s.x.dirty, s.x.loads, s.x.parts, s.x.known, s.x.aliases = nil, nil, nil, nil, nil, nil, nil
 	}
 	if !s.deleted || s.ver > 1 { // else it is the beginning of the first life
 		s.fate.Add(2) // before anything of the next life is there

@@ -124,7 +124,12 @@ func TestNames(t *testing.T) {
 		t.Errorf("left behind: %+v", n)
 	}
 
-	odd := []string{"", "\x00", "a\x00b", "\xff\xfe", "a/b", "/", "//", "\n", "Ω", long[1:]}
+	for name, f := range func() map[string]func() error { _, keys := verbs(ctx, db, s, "other", "\x00a"); return keys }() {
+		if err := f(); !errors.Is(err, kvstore.ErrInvalid) {
+			t.Errorf("%s of a key of the library's: %v", name, err)
+		}
+	}
+	odd := []string{"", "a\x00b", "\xff\xfe", "a/b", "/", "//", "\n", "Ω", long[1:]}
 	for i, k := range odd {
 		check(t, s.Put(ctx, k, i))
 		id := k + "i"

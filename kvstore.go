@@ -46,6 +46,7 @@ type DB[V any] struct {
 	notes     *notifier
 	count     counters
 	seq       atomic.Uint64 // of the last change handed to the store
+	rangeless atomic.Bool   // the store turned out to read no ranges
 	astray    atomic.Bool   // a claim had no answer: the store may have given us a session that is not here
 
 	world    *world.World // nil but in a simulation

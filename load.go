@@ -14,22 +14,21 @@ import (
 type load[V any] struct {
 	done chan struct{} // closed when err is set, and the entry is in memory unless it was changed meanwhile
 	err  error
+	many bool // it is about several entries, and err about some of them
 }
 
 // fetch returns the current version of an entry, absent included, loading it if need be. It also
-// checks that the versions seen before still hold, in the same view, or returns errConflict.
-func (db *DB[V]) fetch(ctx context.Context, s *session[V], life uint32, key string, seen []version[V]) (*cell[V], error) {
+// checks that what tx has seen before, if there is one, still holds, in the same view, or returns errConflict.
+func (db *DB[V]) fetch(ctx context.Context, s *session[V], life uint32, key string, tx *Tx[V]) (*cell[V], error) {
 	for {
 		s.mu.Lock()
 		if err := s.usable(life); err != nil {
 			s.mu.Unlock()
 			return nil, err
 		}
-		for _, r := range seen {
-			if s.version(r.key, db.absent) != r.cell {
-				s.mu.Unlock()
-				return nil, errConflict
-			}
+		if err := tx.holds(); err != nil {
+			s.mu.Unlock()
+			return nil, err
 		}
 		c := s.version(key, db.absent)
 		if c != nil {
@@ -43,15 +42,11 @@ func (db *DB[V]) fetch(ctx context.Context, s *session[V], life uint32, key stri
 		x := s.more()
 		l := x.loads[key]
 		if l == nil {
-			l = &load[V]{done: make(chan struct{})}
-			if !db.spawn(func(ctx context.Context) { db.load(ctx, s, key, l) }) {
+			var err error
+			if l, err = db.startLoad(s, []string{key}); err != nil {
 				s.mu.Unlock()
-				return nil, ErrClosed
+				return nil, err
 			}
-			if x.loads == nil {
-				x.loads = make(map[string]*load[V])
-			}
-			x.loads[key] = l
 		}
 		s.mu.Unlock()
 		select {
@@ -59,32 +54,56 @@ func (db *DB[V]) fetch(ctx context.Context, s *session[V], life uint32, key stri
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		if l.err != nil {
+		if l.err != nil && !l.many {
 			return nil, l.err
 		}
 	}
 }
 
+// startLoad begins to load entries that are not in memory, and that nobody loads. Caller holds the session's mu.
+func (db *DB[V]) startLoad(s *session[V], keys []string) (*load[V], error) {
+	x, l := s.more(), &load[V]{done: make(chan struct{}), many: len(keys) > 1}
+	if !db.spawn(func(ctx context.Context) { db.load(ctx, s, keys, l) }) {
+		return nil, ErrClosed
+	}
+	if x.loads == nil {
+		x.loads = make(map[string]*load[V])
+	}
+	for _, key := range keys {
+		x.loads[key] = l
+	}
+	return l, nil
+}
+
 // load is the goroutine of a load.
-func (db *DB[V]) load(ctx context.Context, s *session[V], key string, l *load[V]) {
-	c, by, err := db.loadCell(ctx, s, key)
+func (db *DB[V]) load(ctx context.Context, s *session[V], keys []string, l *load[V]) {
+	cells, err := db.loadCells(ctx, s, keys)
 	db.count.loads.Add(1)
 	s.mu.Lock()
-	// A change of the key meanwhile took the load out: what it found is older.
-	if s.state == live && s.x != nil && s.x.loads[key] == l {
-		delete(s.x.loads, key)
-		if err == nil {
-			db.install(s, key, c)
+	for _, key := range keys {
+		// A change of the key meanwhile took the load out: what it found is older.
+		if s.state == live && s.x != nil && s.x.loads[key] == l {
+			delete(s.x.loads, key)
+			if c := cells[key]; c != nil {
+				db.install(s, key, c)
+			}
 		}
 	}
 	s.mu.Unlock()
 	if l.err = err; err != nil && db.ctx.Err() != nil {
 		l.err = ErrClosed // Close cut the call off
 	}
-	if by != nil {
+	db.expelled(s, err)
+	close(l.done)
+}
+
+// expelled takes a session out of memory if err says that it is somebody else's. It returns err.
+func (db *DB[V]) expelled(s *session[V], err error) error {
+	var by *FencedError
+	if errors.As(err, &by) {
 		db.expel(s, nil, by)
 	}
-	close(l.done)
+	return err
 }
 
 // install puts a loaded version in its place, unless there is a newer one. Caller holds mu.
@@ -98,109 +117,106 @@ func (db *DB[V]) install(s *session[V], key string, c *cell[V]) {
 	db.expirer.arm(s, alarmKey[V]{key, e}, 0, c.expires)
 }
 
-// loadCell reads one entry from the store. If the session turns out to be somebody
-// else's, by tells.
-func (db *DB[V]) loadCell(ctx context.Context, s *session[V], key string) (c *cell[V], by *FencedError, err error) {
-	snap, err := db.snapshot(ctx, s, key)
+// loadCells reads entries from the store. It returns those that it could read, absent for those that do not exist. Its error is about the
+// others; a FencedError says that the session turned out to be somebody else's.
+func (db *DB[V]) loadCells(ctx context.Context, s *session[V], keys []string) (map[string]*cell[V], error) {
+	var snap store.Snapshot
+	var damage error
+	none, err := db.ours(ctx, s, func(ctx context.Context) (h store.Header, err error) {
+		snap, err = db.store.Load(ctx, s.id, keys...)
+		if unread(err) != nil {
+			damage, err = err, nil
+		}
+		return snap.Header, err
+	})
 	if err != nil {
-		errors.As(err, &by)
-		return nil, by, err
+		return nil, err
+	}
+	if none {
+		snap.Entries, damage = nil, nil
+	}
+	cells := make(map[string]*cell[V], len(keys))
+	for _, key := range keys {
+		cells[key] = db.absent
+	}
+	if damage != nil {
+		for _, key := range unread(damage) {
+			delete(cells, key)
+		}
+		damage = fmt.Errorf("kvstore: session %q: load: %w", s.id, damage)
 	}
 	for i := range snap.Entries {
-		if snap.Entries[i].Key != key {
+		e := &snap.Entries[i]
+		if cells[e.Key] == nil {
+			continue // nobody has asked for it
+		}
+		c, err := db.decode(e)
+		if err != nil {
+			delete(cells, e.Key)
+			damage = errors.Join(damage, fmt.Errorf("kvstore: session %q, key %q: %w", s.id, e.Key, err))
 			continue
 		}
-		c, err := db.decode(&snap.Entries[i])
-		if err != nil {
-			return nil, nil, fmt.Errorf("kvstore: session %q, key %q: %w", s.id, key, err)
-		}
-		return c, nil, nil
+		cells[e.Key] = c
 	}
-	return db.absent, nil, nil
+	return cells, damage
 }
 
-// snapshot reads entries of a resident session, and checks that it is still ours: its error is a FencedError if not. Of a session that
-// left memory meanwhile it cannot tell: then its error says why that left.
-func (db *DB[V]) snapshot(ctx context.Context, s *session[V], keys ...string) (store.Snapshot, error) {
+// ours has something of a resident session read, and checks that it is still ours: its error is a FencedError if not. Of a session that
+// left memory meanwhile it cannot tell: then its error says why that left. It reports none if the session's creation is not stored yet: then
+// what was read is of a former one.
+func (db *DB[V]) ours(ctx context.Context, s *session[V], read func(context.Context) (store.Header, error)) (none bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, db.opt.StoreTimeout)
 	defer cancel()
-	s.mu.Lock()
-	epoch, ours := s.epoch, s.creating
-	s.mu.Unlock()
-	gen := db.lease.gen.Load()
-	snap, err := db.store.Load(ctx, s.id, keys...)
-	if unread(err) == nil {
-		db.heard(err)
+	for {
+		s.mu.Lock()
+		epoch, ours := s.epoch, s.creating
+		s.mu.Unlock()
+		gen := db.lease.gen.Load()
+		h, err := read(ctx)
+		if unread(err) == nil {
+			db.heard(err)
+		}
+		if err != nil {
+			return false, fmt.Errorf("kvstore: session %q: load: %w", s.id, err)
+		}
+		s.mu.Lock()
+		moved := s.epoch != epoch
+		held := h.HeldBy(db.self, epoch)
+		if s.creating && !moved && (s.x == nil || s.x.birth == 0 || h.Seq < s.x.birth) {
+			held = false // it is from before the first attempt to store it: a tenure of this node's that it has given up
+		}
+		if s.state != live {
+			err = s.left() // before it was asked for, or meanwhile
+		}
+		s.mu.Unlock()
+		switch {
+		case err != nil:
+			return false, err
+		case held:
+			s.verified.Store(gen)
+			return false, nil
+		case ours && !h.Exists():
+			s.verified.Store(gen)
+			return true, nil // its creation is not stored yet
+		case !moved: // else its creation was proposed again meanwhile, above a former life
+			return false, &FencedError{Session: s.id, Epoch: epoch, By: h}
+		}
 	}
-	if err != nil {
-		return snap, fmt.Errorf("kvstore: session %q: load: %w", s.id, err)
-	}
-	h := snap.Header
-	s.mu.Lock()
-	moved := s.epoch != epoch
-	held := h.HeldBy(db.self, epoch)
-	if s.creating && !moved && (s.x == nil || s.x.birth == 0 || h.Seq < s.x.birth) {
-		held = false // it is from before the first attempt to store it: a tenure of this node's that it has given up
-	}
-	if s.state != live {
-		err = s.left() // before it was asked for, or meanwhile
-	}
-	s.mu.Unlock()
-	if err != nil {
+}
+
+// snapshot reads entries of a resident session, as ours does.
+func (db *DB[V]) snapshot(ctx context.Context, s *session[V], keys ...string) (snap store.Snapshot, err error) {
+	none, err := db.ours(ctx, s, func(ctx context.Context) (h store.Header, err error) {
+		snap, err = db.store.Load(ctx, s.id, keys...)
+		return snap.Header, err
+	})
+	if none {
 		return store.Snapshot{}, err
 	}
-	if held {
-		s.verified.Store(gen)
-		return snap, nil
-	}
-	if ours && !h.Exists() {
-		s.verified.Store(gen)
-		return store.Snapshot{}, nil // its creation is not stored yet
-	}
-	if moved {
-		return db.snapshot(ctx, s, keys...) // its creation was proposed again meanwhile, above a former life
-	}
-	return store.Snapshot{}, &FencedError{Session: s.id, Epoch: epoch, By: h}
+	return snap, err
 }
 
-// fetchAll brings every entry of the session into memory: it is complete then. Of all who want that, one asks the store.
-func (db *DB[V]) fetchAll(ctx context.Context, s *session[V], life uint32) error {
-	s.mu.Lock()
-	if err := s.usable(life); err != nil || s.complete {
-		s.mu.Unlock()
-		return err
-	}
-	x := s.more()
-	l := x.whole
-	if l == nil {
-		l = &load[V]{done: make(chan struct{})}
-		if !db.spawn(func(ctx context.Context) {
-			l.err = db.loadAll(ctx, s)
-			if l.err != nil && db.ctx.Err() != nil {
-				l.err = ErrClosed // Close cut the call off
-			}
-			s.mu.Lock()
-			if s.x != nil && s.x.whole == l {
-				s.x.whole = nil
-			}
-			s.mu.Unlock()
-			close(l.done)
-		}) {
-			s.mu.Unlock()
-			return ErrClosed
-		}
-		x.whole = l
-	}
-	s.mu.Unlock()
-	select {
-	case <-l.done:
-		return l.err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// loadAll is the call of the store for it.
+// loadAll brings every entry of the session into memory: it is complete then.
 func (db *DB[V]) loadAll(ctx context.Context, s *session[V]) error {
 	s.mu.Lock()
 	err, done, forgotten := s.usable(anyLife), s.complete, s.more().forgotten
@@ -210,11 +226,7 @@ func (db *DB[V]) loadAll(ctx context.Context, s *session[V]) error {
 	}
 	snap, err := db.snapshot(ctx, s)
 	if err != nil {
-		var by *FencedError
-		if errors.As(err, &by) {
-			db.expel(s, nil, by)
-		}
-		return err
+		return db.expelled(s, err)
 	}
 	cells := make([]*cell[V], len(snap.Entries))
 	bad := make(map[string]error)
@@ -250,13 +262,15 @@ func (db *DB[V]) loadAll(ctx context.Context, s *session[V]) error {
 		return nil
 	}
 	// In a complete session what has no place does not exist.
-	s.x.loads = nil
-	for key, e := range s.x.rest {
-		switch c := e.cell.Load(); {
-		case c == nil:
-			delete(s.x.rest, key)
-		case c == db.absent && !e.dirty && !s.flying:
-			delete(s.x.rest, key)
+	s.x.loads, s.x.known = nil, nil
+	for _, places := range []map[string]*entry[V]{s.x.rest, s.x.own} {
+		for key, e := range places {
+			switch c := e.cell.Load(); {
+			case c == nil:
+				delete(places, key)
+			case c == db.absent && !e.dirty && !s.flying:
+				delete(places, key)
+			}
 		}
 	}
 	return nil

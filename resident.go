@@ -102,9 +102,12 @@ const (
 // extra holds what a session of one clean entry does without.
 type extra[V any] struct {
 	rest    map[string]*entry[V]
-	dirty   []keyed[V]          // entries of rest that may be dirty, in the order of change
-	loads   map[string]*load[V] // under way; a change of the key takes it out
-	whole   *load[V]            // of all entries, under way
+	own     map[string]*entry[V] // the library's own entries
+	dirty   []keyed[V]           // entries of rest that may be dirty, in the order of change
+	loads   map[string]*load[V]  // under way; a change of the key takes it out
+	parts   map[part]*load[V]    // of spans, under way
+	known   []span               // see span.go
+	shape   uint64               // ver at the last change of the application's set of keys, or when this was made
 	waiters []waiter
 	aliases []string  // of the header, kept as found
 	schema  uint32    // likewise
@@ -134,7 +137,7 @@ func newSession[V any](id string, hash uint32, epoch uint64) *session[V] {
 
 func (s *session[V]) more() *extra[V] {
 	if s.x == nil {
-		s.x = new(extra[V])
+		s.x = &extra[V]{shape: s.ver}
 	}
 	return s.x
 }
@@ -151,8 +154,8 @@ const anyLife = ^uint32(0)
 
 // less gives up the extra if nothing is in it any more. Caller holds mu.
 func (s *session[V]) less() {
-	if x := s.x; x != nil && len(x.rest)+len(x.dirty)+len(x.loads)+len(x.waiters)+len(x.aliases) == 0 &&
-		x.schema == 0 && x.gone == nil && x.untold == nil && x.whole == nil && x.birth == 0 && x.forgotten == 0 && x.due == 0 && x.line == nil && x.regain <= s.saved {
+	if x := s.x; x != nil && len(x.rest)+len(x.own)+len(x.parts)+len(x.known)+len(x.dirty)+len(x.loads)+len(x.waiters)+len(x.aliases) == 0 &&
+		x.schema == 0 && x.gone == nil && x.untold == nil && x.birth == 0 && x.forgotten == 0 && x.due == 0 && x.line == nil && x.regain <= s.saved {
 		s.x = nil
 	}
 }
@@ -165,7 +168,15 @@ func (s *session[V]) lookup(key string) *entry[V] {
 	if s.x == nil {
 		return nil
 	}
-	return s.x.rest[key]
+	return (*s.x.places(key))[key]
+}
+
+// places returns the map in which the key's place is.
+func (x *extra[V]) places(key string) *map[string]*entry[V] {
+	if isOwn(key) {
+		return &x.own
+	}
+	return &x.rest
 }
 
 // at returns the key's place, and makes one if need be. Caller holds mu.
@@ -173,13 +184,29 @@ func (s *session[V]) at(key string) *entry[V] {
 	if e := s.lookup(key); e != nil {
 		return e
 	}
-	x := s.more()
-	if x.rest == nil {
-		x.rest = make(map[string]*entry[V])
+	places := s.more().places(key)
+	if *places == nil {
+		*places = make(map[string]*entry[V])
 	}
-	e := &entry[V]{stored: !s.complete}
-	x.rest[key] = e
+	e := &entry[V]{stored: !s.sure(key)}
+	(*places)[key] = e
 	return e
+}
+
+// shape names the set of the application's keys, but for the main entry: it changes whenever one comes or goes. Caller holds mu.
+//
+// It is lost with the extra, and begins again as the number of the last change: above what it was, unless there was no change at all.
+func (s *session[V]) shape() uint64 { return s.more().shape }
+
+// reshapes reports whether a key comes or goes, or may do so, if its place e gets a new cell. Caller holds mu.
+func (s *session[V]) reshapes(key string, e *entry[V], next, absent *cell[V]) bool {
+	switch was := e.cell.Load(); {
+	case was != nil:
+		return (was == absent) != (next == absent)
+	case s.sure(key):
+		return e.stored != (next != absent)
+	}
+	return true // the store may have it
 }
 
 // version returns what a reader of key sees now: the cell, or absent; nil if
@@ -188,7 +215,7 @@ func (s *session[V]) version(key string, absent *cell[V]) *cell[V] {
 	if e := s.lookup(key); e != nil {
 		return e.cell.Load()
 	}
-	if s.complete {
+	if s.sure(key) {
 		return absent
 	}
 	return nil
@@ -197,7 +224,7 @@ func (s *session[V]) version(key string, absent *cell[V]) *cell[V] {
 // clean reports whether nothing of the session is unsaved or under way. Caller holds mu.
 func (s *session[V]) clean() bool {
 	return s.saved == s.ver && !s.queued && !s.flying && !s.head &&
-		(s.x == nil || len(s.x.waiters) == 0 && len(s.x.loads) == 0 && s.x.whole == nil)
+		(s.x == nil || len(s.x.waiters) == 0 && len(s.x.loads) == 0 && len(s.x.parts) == 0)
 }
 
 // gone returns why a session that left memory is no longer here. Caller holds mu.

@@ -153,11 +153,14 @@ func (h *Session[V]) All(ctx context.Context) (iter.Seq2[string, V], error) {
 			return err
 		}
 		for {
-			err := h.db.fetchAll(ctx, s, life)
+			err := h.db.learn(ctx, s, life, allUser, true)
 			if err == nil {
 				var missing []string
 				if missing, err = s.collectAll(life, cells, h.db.absent); err == nil && len(missing) == 0 {
 					return nil
+				}
+				if err == nil {
+					err = h.db.gather(ctx, s, life, missing)
 				}
 				for _, k := range missing {
 					if _, err := h.db.fetch(ctx, s, life, k, nil); err != nil {
@@ -182,8 +185,8 @@ func (h *Session[V]) All(ctx context.Context) (iter.Seq2[string, V], error) {
 	}, nil
 }
 
-// collectAll fills cells with the entries of a complete session. It returns the keys
-// of those that left memory since it was loaded.
+// collectAll fills cells with the entries of a session of which all keys are known. It returns the keys
+// of those whose values are not in memory.
 func (s *session[V]) collectAll(life uint32, cells map[string]*cell[V], absent *cell[V]) (missing []string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,7 +197,6 @@ func (s *session[V]) collectAll(life uint32, cells map[string]*cell[V], absent *
 	clear(cells)
 	add := func(key string, e *entry[V]) {
 		switch c := e.cell.Load(); {
-		case isOwn(key):
 		case c == nil:
 			missing = append(missing, key)
 		case c != absent && !c.expires.Past(now):

@@ -164,10 +164,10 @@ func (db *DB[V]) land(f *flight[V], stored bool, bad []string) (free int64, merg
 			merged = true
 		case it.cell == db.absent:
 			it.e.stored = false
-			if it.key != "" && (s.complete || len(s.x.rest) > absentKept) {
+			if it.key != "" && (s.sure(it.key) || len(*s.x.places(it.key)) > absentKept) {
 				// Nobody needs to be told that it is gone: who asks finds that in the session, if it is complete, or in the
 				// store, which has it so from now on. What was loaded before must not bring it back.
-				delete(s.x.rest, it.key)
+				delete(*s.x.places(it.key), it.key)
 				if !s.complete {
 					s.x.forgotten++
 				}

@@ -20,6 +20,9 @@ type Tx[V any] struct {
 	s      *session[V]
 	life   uint32
 	reads  []version[V]
+	seen   map[string]bool // the keys of reads, when there are many
+	tree   bool            // keys were listed
+	shape  uint64          // if tree: of the session, then
 	writes []write[V]
 	at     map[string]int // key → writes, when there are many
 	expire bool
@@ -105,7 +108,7 @@ func (tx *Tx[V]) commit() error {
 		return err
 	}
 	return tx.db.commit(tx.ctx, tx.s, &change[V]{
-		reads: tx.reads, writes: tx.writes, expire: tx.expire, expires: tx.until,
+		reads: tx.reads, tree: tx.tree, shape: tx.shape, writes: tx.writes, expire: tx.expire, expires: tx.until,
 		bound: true, life: tx.life,
 	})
 }
@@ -159,27 +162,138 @@ func (tx *Tx[V]) find(key string) int {
 // Get returns an entry as this transaction sees it: its own writes included. An entry that
 // is not in memory is loaded.
 func (tx *Tx[V]) Get(key string) (v V, err error) {
-	if tx.over {
-		return v, errOver
-	}
-	if err := checkKey(tx.s.id, key); err != nil {
+	if err := tx.usable(key); err != nil {
 		return v, err
 	}
-	var c *cell[V]
-	if i := tx.find(key); i >= 0 {
-		c = tx.writes[i].cell
-	} else if c, err = tx.db.fetch(tx.ctx, tx.s, tx.life, key, tx.reads); err != nil {
-		if err == errConflict || err == errEvicted {
-			tx.stale = err
-		}
+	c, err := tx.cell(key)
+	if err != nil {
 		return v, err
-	} else if !slices.ContainsFunc(tx.reads, func(r version[V]) bool { return r.key == key }) {
-		tx.reads = append(tx.reads, version[V]{key, c})
 	}
 	if c == tx.db.absent || c.expires.Past(time.Now()) {
 		return v, keyError(tx.s.id, key, ErrNotFound)
 	}
 	return c.val, nil
+}
+
+// usable returns why the transaction, or one of the keys, cannot be used.
+func (tx *Tx[V]) usable(keys ...string) error {
+	if tx.over {
+		return errOver
+	}
+	for _, key := range keys {
+		if err := checkKey(tx.s.id, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cell returns what the transaction sees of an entry, absent included.
+func (tx *Tx[V]) cell(key string) (*cell[V], error) {
+	if i := tx.find(key); i >= 0 {
+		return tx.writes[i].cell, nil
+	}
+	c, err := tx.db.fetch(tx.ctx, tx.s, tx.life, key, tx)
+	if err != nil {
+		return nil, tx.read(err)
+	}
+	tx.saw(key, c)
+	return c, nil
+}
+
+// cells is cell for many, loaded together.
+func (tx *Tx[V]) cells(keys []string) ([]*cell[V], error) {
+	var others []string
+	for _, key := range keys {
+		if tx.find(key) < 0 {
+			others = append(others, key)
+		}
+	}
+	if err := tx.db.gather(tx.ctx, tx.s, tx.life, others); err != nil {
+		return nil, tx.read(err)
+	}
+	cells, err := tx.lookAll(keys)
+	if err != nil {
+		return nil, tx.read(err)
+	}
+	for i, c := range cells {
+		if c == nil { // it left memory again, or cannot be read
+			if cells[i], err = tx.cell(keys[i]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return cells, nil
+}
+
+// lookAll returns what is in memory of entries, nil for what is not.
+func (tx *Tx[V]) lookAll(keys []string) ([]*cell[V], error) {
+	s, cells := tx.s, make([]*cell[V], len(keys))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable(tx.life); err != nil {
+		return nil, err
+	}
+	if err := tx.holds(); err != nil {
+		return nil, err
+	}
+	for i, key := range keys {
+		if j := tx.find(key); j >= 0 {
+			cells[i] = tx.writes[j].cell
+		} else if cells[i] = s.version(key, tx.db.absent); cells[i] != nil {
+			tx.saw(key, cells[i])
+		}
+	}
+	return cells, nil
+}
+
+// holds returns errConflict if something that the transaction has seen is no longer so. Caller holds the session's mu. Without a transaction nothing
+// was seen.
+func (tx *Tx[V]) holds() error {
+	if tx == nil {
+		return nil
+	}
+	return tx.s.unchanged(tx.reads, tx.tree, tx.shape, tx.db.absent)
+}
+
+// unchanged returns errConflict if a version is out of date, or, with tree, the set of keys. Caller holds mu.
+func (s *session[V]) unchanged(reads []version[V], tree bool, shape uint64, absent *cell[V]) error {
+	for _, r := range reads {
+		if s.version(r.key, absent) != r.cell {
+			return errConflict
+		}
+	}
+	if tree && s.shape() != shape {
+		return errConflict
+	}
+	return nil
+}
+
+// saw remembers what was read.
+func (tx *Tx[V]) saw(key string, c *cell[V]) {
+	if tx.seen != nil {
+		if tx.seen[key] {
+			return
+		}
+		tx.seen[key] = true
+	} else if slices.ContainsFunc(tx.reads, func(r version[V]) bool { return r.key == key }) {
+		return
+	}
+	tx.reads = append(tx.reads, version[V]{key, c})
+	if tx.seen == nil && len(tx.reads) > 8 {
+		tx.seen = make(map[string]bool, 16)
+		for _, r := range tx.reads {
+			tx.seen[r.key] = true
+		}
+	}
+}
+
+// read is the end of a read that failed with err: if that is because something moved, the function runs again, whatever it returns.
+func (tx *Tx[V]) read(err error) error {
+	if err == errConflict || err == errEvicted {
+		tx.stale = err
+	}
+	return err
 }
 
 // Put sets an entry that does not expire by itself.
