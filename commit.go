@@ -27,6 +27,8 @@ type change[V any] struct {
 	revive bool // a deleted or expired session begins a new life, instead of ErrNotFound
 	birth  bool // and if it has a life already, that is ErrExists
 
+	stored bool // wait until it is
+
 	ending bool // decided by admit: the life that the session has now ends
 }
 
@@ -114,7 +116,7 @@ func (db *DB[V]) commit(ctx context.Context, s *session[V], ch *change[V]) error
 		if waited && db.budget.waiting.Load() > 0 {
 			db.lane(s).kick() // others wait for what this holds
 		}
-		if db.opt.Mode == WriteThrough || waited && db.opt.Overflow == Through {
+		if ch.stored || db.opt.Mode == WriteThrough || waited && db.opt.Overflow == Through {
 			return db.sync(ctx, s, ver)
 		}
 		return nil
@@ -217,6 +219,9 @@ func (db *DB[V]) set(s *session[V], w write[V]) {
 	}
 	if w.key != "" && !isOwn(w.key) && s.reshapes(w.key, e, w.cell, db.absent) {
 		s.x.shape = s.ver
+	}
+	if w.cell != db.absent && isRaw(w.key) {
+		s.follow(e, w.cell, db.absent)
 	}
 	if w.cell.expires != 0 {
 		var was store.Time

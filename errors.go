@@ -3,6 +3,7 @@ package kvstore
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/seed-6f1f505d/kvstore/store"
@@ -94,7 +95,7 @@ func (e *FencedError) Is(target error) bool { return target == ErrFenced }
 // failed, they are too large, or the store refused them. It matches ErrRejected.
 type RejectedError struct {
 	Session string
-	Keys    []string // the entries; empty if the session itself was refused
+	Keys    []string // the entries; empty if the session itself was refused. One that begins with a zero byte is the library's own: a queue's, say
 	Err     error    // why
 }
 
@@ -102,7 +103,7 @@ func (e *RejectedError) Error() string {
 	if len(e.Keys) == 0 {
 		return fmt.Sprintf("kvstore: session %q is rejected: %v", e.Session, e.Err)
 	}
-	return fmt.Sprintf("kvstore: session %q: keys %q are rejected: %v", e.Session, e.Keys, e.Err)
+	return fmt.Sprintf("kvstore: session %q: %s rejected: %v", e.Session, strings.Join(keyNames(e.Keys), ", "), e.Err)
 }
 
 // Is makes the error match ErrRejected.
@@ -133,6 +134,18 @@ func sessionError(id string, kind error) error { return fmt.Errorf("%w: session 
 
 func keyError(id, key string, kind error) error {
 	return fmt.Errorf("%w: session %q, key %q", kind, id, key)
+}
+
+// keyNames describes keys in an error.
+func keyNames(keys []string) []string {
+	names := make([]string, len(keys))
+	for i, key := range keys {
+		kind, name := kindOf(key)
+		if names[i] = fmt.Sprintf("%s %q", kind, name); kind == Plain {
+			names[i] = fmt.Sprintf("key %q", name)
+		}
+	}
+	return names
 }
 
 func checkID(id string) error {

@@ -46,6 +46,7 @@ type item[V any] struct {
 	cell   *cell[V]
 	charge int32 // held here until the store has answered
 	stored bool  // the store may have had the key before
+	same   bool  // the store has this very value: there is nothing to write
 	err    error // it cannot be encoded
 }
 
@@ -295,7 +296,7 @@ func (b *batch[V]) bury(db *DB[V], f flight[V]) {
 
 // take moves a dirty entry into the batch. Caller holds the session's mu.
 func (b *batch[V]) take(db *DB[V], key string, e *entry[V]) {
-	b.items = append(b.items, item[V]{key: key, e: e, cell: e.cell.Load(), charge: e.charge, stored: e.stored})
+	b.items = append(b.items, item[V]{key: key, e: e, cell: e.cell.Load(), charge: e.charge, stored: e.stored, same: unchanged(key, e.cell.Load(), db.absent)})
 	e.dirty, e.charge, e.stored = false, 0, true
 }
 
@@ -306,6 +307,9 @@ func (b *batch[V]) encode(db *DB[V], f *flight[V]) {
 		if it.cell == db.absent {
 			b.deletes = append(b.deletes, it.key)
 			f.deletes++
+			continue
+		}
+		if it.same {
 			continue
 		}
 		start := len(b.arena)

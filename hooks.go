@@ -2,6 +2,7 @@ package kvstore
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"log/slog"
 	"sync"
@@ -47,8 +48,9 @@ type Lost struct {
 
 // LostEntry is an entry that was not stored.
 type LostEntry struct {
-	Key     string
-	Value   any       // the V that was put, shared with whoever read it; nil if Deleted
+	Key     string    // of the entry; or the name of what Kind says
+	Kind    EntryKind // what it is
+	Value   any       // the V that was put, shared with whoever read it; nil if Deleted; of other kinds what they say
 	Deleted bool      // the unsaved change was a delete
 	Expires time.Time // zero: never
 }
@@ -160,8 +162,21 @@ func (db *DB[V]) fenced(e *FencedError) {
 
 // lostEntry describes the unsaved cell c of key.
 func (db *DB[V]) lostEntry(key string, c *cell[V]) LostEntry {
-	if c == db.absent {
-		return LostEntry{Key: key, Deleted: true}
+	kind, name := kindOf(key)
+	l := LostEntry{Key: name, Kind: kind, Deleted: c == db.absent}
+	if l.Deleted {
+		return l
 	}
-	return LostEntry{Key: key, Value: c.val, Expires: store.Time(c.expires).Std()}
+	l.Expires = store.Time(c.expires).Std()
+	switch kind {
+	case Plain, QueueItem:
+		l.Value = c.val
+	case KeyQueueItem:
+		l.Value = string(rawOf(c))
+	case Counter:
+		if raw := rawOf(c); len(raw) == 8 {
+			l.Value = int64(binary.BigEndian.Uint64(raw))
+		}
+	}
+	return l
 }

@@ -303,6 +303,7 @@ func TestEveryMethodAfterClose(t *testing.T) {
 	exempt := map[string]bool{ // they cannot fail
 		"DB.Close": true, "DB.Health": true, "DB.Stats": true,
 		"Session.ID": true, "Session.Epoch": true, "Session.Lag": true, "Session.Expires": true,
+		"Session.Queue": true, "Session.KeyQueue": true, "Queue.Name": true, "KeyQueue.Name": true,
 	}
 	for _, saved := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -319,12 +320,15 @@ func TestEveryMethodAfterClose(t *testing.T) {
 			}
 			cancel()
 			args := map[reflect.Type]reflect.Value{}
-			for _, v := range []any{o.ctx, "s", time.Now(), kvstore.Takeover{}, func(*kvstore.Tx[string]) error { return nil }} {
+			for _, v := range []any{o.ctx, "s", 1, int64(1), time.Now(), kvstore.Takeover{}, kvstore.Version{}, kvstore.InMemory, func(*kvstore.Tx[string]) error { return nil }} {
 				args[reflect.TypeOf(v)] = reflect.ValueOf(v)
 			}
 			args[reflect.TypeFor[context.Context]()] = reflect.ValueOf(o.ctx)
 			tried := 0
-			for name, v := range map[string]reflect.Value{"DB": reflect.ValueOf(o.db), "Session": reflect.ValueOf(s)} {
+			for name, v := range map[string]reflect.Value{
+				"DB": reflect.ValueOf(o.db), "Session": reflect.ValueOf(s),
+				"Queue": reflect.ValueOf(s.Queue("q")), "KeyQueue": reflect.ValueOf(s.KeyQueue("q")),
+			} {
 				for i := range v.NumMethod() {
 					full := name + "." + v.Type().Method(i).Name
 					m := v.Method(i)
@@ -344,7 +348,12 @@ func TestEveryMethodAfterClose(t *testing.T) {
 					}
 					out := m.Call(in)
 					last := out[len(out)-1].Interface()
-					if walk, ok := last.(iter.Seq2[store.Node, error]); ok {
+					switch walk := last.(type) {
+					case iter.Seq2[store.Node, error]:
+						for _, err := range walk {
+							last = err
+						}
+					case iter.Seq2[string, error]:
 						for _, err := range walk {
 							last = err
 						}
@@ -355,7 +364,7 @@ func TestEveryMethodAfterClose(t *testing.T) {
 					tried++
 				}
 			}
-			if tried < 20 {
+			if tried < 45 {
 				t.Errorf("only %d methods were tried", tried)
 			}
 		})

@@ -1,6 +1,7 @@
 package kvstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"unsafe"
@@ -16,17 +17,19 @@ import (
 //
 //	0x00 'c' name             a counter; raw
 //	0x00 'q' name             where a queue begins and ends; raw
-//	0x00 'i' name position    an item of a queue; a value
-//	0x00 'k' name position    an item of a queue of keys: the key; raw
+//	0x00 'i' name position    an item of it; a value
+//	0x00 'Q' name             where a queue of entries begins and ends; raw
+//	0x00 'k' name position    an item of it: the key; raw
 //
 // A position is 8 bytes, big endian. A raw entry is not of type V, and no codec sees it. What is of no kind above is taken to be raw: a later version of
 // the library wrote it, and whoever does not know it leaves it alone.
 const (
-	ownMark     = 0
-	kindCounter = 'c'
-	kindBounds  = 'q'
-	kindItem    = 'i'
-	kindKey     = 'k'
+	ownMark       = 0
+	kindCounter   = 'c'
+	kindBounds    = 'q'
+	kindItem      = 'i'
+	kindKeyBounds = 'Q'
+	kindKey       = 'k'
 )
 
 // userKeys begins where the keys of the application do; all but the empty one, the main entry.
@@ -59,6 +62,37 @@ type own[V any] struct {
 	cell cell[V]
 	raw  []byte // never changed; in buf if it fits
 	buf  [20]byte
+
+	// stored is the version that the store has, if that is known: what was clean when this one, or the dirty ones before it, came. If a flush finds
+	// that both are the same, there is nothing to write. Under the session's mu.
+	stored *own[V]
+}
+
+// follow tells a raw cell that is about to be put into e what the store has. Caller holds the session's mu.
+func (s *session[V]) follow(e *entry[V], next, absent *cell[V]) {
+	was := e.cell.Load()
+	if was == nil || was == absent || s.flying { // what flies may be stored or not
+		return
+	}
+	o, n := (*own[V])(unsafe.Pointer(was)), (*own[V])(unsafe.Pointer(next))
+	if n.stored = o; e.dirty {
+		n.stored = o.stored
+	}
+	o.stored = nil // or each would keep the one before it
+}
+
+// unchanged reports whether the store has a cell already that is about to be flushed. If not, it is no longer known what the store has: the flush may
+// arrive, and not be heard of. Caller holds the session's mu.
+func unchanged[V any](key string, c, absent *cell[V]) bool {
+	if c == absent || !isRaw(key) {
+		return false
+	}
+	o := (*own[V])(unsafe.Pointer(c))
+	if o.stored != nil && bytes.Equal(o.raw, o.stored.raw) {
+		return true
+	}
+	o.stored = nil
+	return false
 }
 
 // newRaw makes a version of a raw entry. It copies raw.
@@ -99,4 +133,45 @@ func (db *DB[V]) decode(e *store.Entry) (*cell[V], error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// EntryKind says what an entry of a session is.
+type EntryKind uint8
+
+const (
+	Plain        EntryKind = iota // what the application has put under a key
+	Counter                       // a counter; its value is an int64
+	QueueItem                     // an item of a queue; its value is a V
+	KeyQueueItem                  // an item of a queue of entries; its value is the entry's key, a string
+	QueueEnds                     // where a queue of either kind begins and ends; without a value
+	Unknown                       // something that a later version of this library has written
+)
+
+func (k EntryKind) String() string {
+	return [...]string{"entry", "counter", "item of queue", "item of key queue", "ends of queue", "unknown entry"}[min(k, Unknown)]
+}
+
+// kindOf returns what the entry of a key is, and its name.
+func kindOf(key string) (EntryKind, string) {
+	if !isOwn(key) {
+		return Plain, key
+	}
+	if len(key) < 2 {
+		return Unknown, key
+	}
+	kind, name := key[1], key[2:]
+	if kind == kindItem || kind == kindKey {
+		name = name[:max(0, len(name)-8)]
+	}
+	switch kind {
+	case kindCounter:
+		return Counter, name
+	case kindItem:
+		return QueueItem, name
+	case kindKey:
+		return KeyQueueItem, name
+	case kindBounds, kindKeyBounds:
+		return QueueEnds, name
+	}
+	return Unknown, key
 }

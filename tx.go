@@ -46,6 +46,14 @@ func (h *Session[V]) Update(ctx context.Context, f func(tx *Tx[V]) error) error 
 	if f == nil {
 		return fmt.Errorf("%w: Update of session %q with a nil function", ErrInvalid, h.ID())
 	}
+	return h.update(ctx, InMemory, f)
+}
+
+// update is Update, acknowledged as ack says.
+func (h *Session[V]) update(ctx context.Context, ack Ack, f func(tx *Tx[V]) error) error {
+	if ack > Stored {
+		return errAck(h.ID(), ack)
+	}
 	return h.do(ctx, func(s *session[V], life uint32) error {
 		for conflicts := 1; ; conflicts++ {
 			if err := h.db.serve(ctx, s); err != nil {
@@ -58,7 +66,7 @@ func (h *Session[V]) Update(ctx context.Context, f func(tx *Tx[V]) error) error 
 			case tx.stale != nil:
 				err = tx.stale
 			case err == nil:
-				err = tx.commit()
+				err = tx.commit(ack)
 			}
 			if !errors.Is(err, errConflict) {
 				return err
@@ -100,16 +108,19 @@ func (db *DB[V]) standBack(ctx context.Context, id string, conflicts int) error 
 // errOver is of a transaction that is used after its function has returned.
 var errOver = fmt.Errorf("%w: the transaction is over: Update's function has returned", ErrInvalid)
 
-func (tx *Tx[V]) commit() error {
+func (tx *Tx[V]) commit(ack Ack) error {
 	if len(tx.writes) == 0 && !tx.expire {
-		return tx.db.inTime() // the reads were consistent when the last was made
+		if err := tx.db.inTime(); err != nil || ack != Stored { // the reads were consistent when the last was made
+			return err
+		}
+		return tx.db.syncAll(tx.ctx, tx.s) // what it has read is stored
 	}
 	if err := tx.encodable(); err != nil {
 		return err
 	}
 	return tx.db.commit(tx.ctx, tx.s, &change[V]{
 		reads: tx.reads, tree: tx.tree, shape: tx.shape, writes: tx.writes, expire: tx.expire, expires: tx.until,
-		bound: true, life: tx.life,
+		bound: true, life: tx.life, stored: ack == Stored,
 	})
 }
 

@@ -1,0 +1,90 @@
+package kvstore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/seed-6f1f505d/kvstore/store"
+)
+
+// This file is counters: numbers in a session, beside its values.
+//
+//	counter → 8 bytes, big endian, two's complement. One that is 0 has no entry.
+
+// ErrOverflow: a counter would leave the range of an int64. It was not changed.
+var ErrOverflow = errors.New("kvstore: counter overflow")
+
+// Ack is what is awaited of a change before it is acknowledged.
+type Ack uint8
+
+const (
+	// InMemory: the change is made, and every call on this node that begins after it sees it (linearizable among the callers of the session's owner). It is
+	// stored within Options.MaxDelay, like any other; until then a crash of this node loses it, though it was acknowledged.
+	InMemory Ack = iota
+
+	// Stored: likewise, and it is stored. It is in the state that any later owner adopts. An error means what it means for Sync: the
+	// change was made in memory, and is fenced, rejected, or not known to be stored.
+	Stored
+)
+
+// Counter returns the value of a counter; 0 for one that nobody has added to. Counters have names of their own, apart from keys.
+func (tx *Tx[V]) Counter(name string) (int64, error) {
+	if tx.over {
+		return 0, errOver
+	}
+	if err := checkName(tx.s.id, "counter", name); err != nil {
+		return 0, err
+	}
+	key := ownKey(kindCounter, name)
+	c, err := tx.cell(key)
+	if err != nil || c == tx.db.absent {
+		return 0, err
+	}
+	raw := rawOf(c)
+	if len(raw) != 8 {
+		return 0, &store.CorruptError{Session: tx.s.id, Key: key, Reason: fmt.Sprintf("the counter %q has %d bytes", name, len(raw))}
+	}
+	return int64(binary.BigEndian.Uint64(raw)), nil
+}
+
+// Add adds delta to a counter, and returns its new value. ErrOverflow if there is no such.
+func (tx *Tx[V]) Add(name string, delta int64) (int64, error) {
+	was, err := tx.Counter(name)
+	if err != nil {
+		return 0, err
+	}
+	sum := was + delta
+	if (was^sum)&(delta^sum) < 0 {
+		return was, fmt.Errorf("%w: session %q, counter %q: %d%+d", ErrOverflow, tx.s.id, name, was, delta)
+	}
+	c := tx.db.absent
+	if sum != 0 {
+		var raw [8]byte
+		binary.BigEndian.PutUint64(raw[:], uint64(sum))
+		c = newRaw[V](raw[:])
+	}
+	if sum != was {
+		tx.set(ownKey(kindCounter, name), c)
+	}
+	return sum, nil
+}
+
+// Counter returns the value of a counter; 0 for one that nobody has added to. Counters have names of their own, apart from keys.
+func (h *Session[V]) Counter(ctx context.Context, name string) (n int64, err error) {
+	err = h.Update(ctx, func(tx *Tx[V]) (err error) {
+		n, err = tx.Counter(name)
+		return err
+	})
+	return n, err
+}
+
+// Add adds delta to a counter, and returns its new value; ack says when. ErrOverflow if there is no such: then nothing is changed.
+func (h *Session[V]) Add(ctx context.Context, name string, delta int64, ack Ack) (n int64, err error) {
+	err = h.update(ctx, ack, func(tx *Tx[V]) (err error) {
+		n, err = tx.Add(name, delta)
+		return err
+	})
+	return n, err
+}
