@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ErrClosed is given by every method of a store after Close.
@@ -14,15 +15,30 @@ var ErrInvalid = errors.New("store: invalid request")
 // ErrTooLarge is what the Err of a Rejected change wraps if a size is to blame.
 var ErrTooLarge = errors.New("store: too large")
 
+// AliasError is the Err of a change that is Rejected because it names an alias that another session has. The same change without that alias is not.
+type AliasError struct {
+	Alias   string
+	Session string // the change's
+	Holder  string // the session that has the alias
+}
+
+func (e *AliasError) Error() string {
+	return fmt.Sprintf("store: session %q: the alias %q is that of session %q", e.Session, e.Alias, e.Holder)
+}
+
 // CorruptError names a record that is damaged. The rest of the store stays readable.
 type CorruptError struct {
-	Session string
+	Session string // empty if Alias is not
 	Key     string // the entry; meaningless if Header
 	Header  bool   // the session's header is damaged, not an entry
+	Alias   string // what tells whose this alias is is damaged
 	Reason  string
 }
 
 func (e *CorruptError) Error() string {
+	if e.Alias != "" {
+		return fmt.Sprintf("store: alias %q: its record is damaged: %s", e.Alias, e.Reason)
+	}
 	if e.Header {
 		return fmt.Sprintf("store: session %q: header is damaged: %s", e.Session, e.Reason)
 	}
@@ -80,6 +96,9 @@ func (c *Change) Check() (keys []string, err error) {
 	if c.Delete && (len(c.Puts) > 0 || len(c.Deletes) > 0) {
 		return nil, fmt.Errorf("%w: session %q: a change that deletes the session cannot change its entries", ErrInvalid, c.Session)
 	}
+	if err := c.checkAliases(); err != nil {
+		return nil, err
+	}
 	check := func(k string) {
 		if len(k) > MaxKey {
 			keys = append(keys, k)
@@ -97,6 +116,40 @@ func (c *Change) Check() (keys []string, err error) {
 		err = fmt.Errorf("%w: session %q: key %.32q stands twice in the change", ErrInvalid, c.Session, k)
 	}
 	return keys, err
+}
+
+func (c *Change) checkAliases() error {
+	if len(c.Aliases) == 0 {
+		return nil
+	}
+	if len(c.Aliases) > MaxAliases {
+		return fmt.Errorf("%w: session %q: %d aliases, at most %d are allowed", ErrInvalid, c.Session, len(c.Aliases), MaxAliases)
+	}
+	bytes := 0
+	for i, a := range c.Aliases {
+		switch {
+		case a == "":
+			return fmt.Errorf("%w: session %q: an alias is empty", ErrInvalid, c.Session)
+		case len(a) > MaxAlias:
+			return fmt.Errorf("%w: session %q: alias %.32q… has %d bytes, at most %d are allowed", ErrInvalid, c.Session, a, len(a), MaxAlias)
+		case i < 16 && slices.Contains(c.Aliases[:i], a):
+			return fmt.Errorf("%w: session %q: alias %.32q stands twice in the change", ErrInvalid, c.Session, a)
+		}
+		bytes += len(a)
+	}
+	if len(c.Aliases) > 16 {
+		seen := make(map[string]struct{}, len(c.Aliases))
+		for _, a := range c.Aliases {
+			if _, twice := seen[a]; twice {
+				return fmt.Errorf("%w: session %q: alias %.32q stands twice in the change", ErrInvalid, c.Session, a)
+			}
+			seen[a] = struct{}{}
+		}
+	}
+	if bytes > MaxAliasBytes {
+		return fmt.Errorf("%w: session %q: its aliases have %d bytes, at most %d are allowed", ErrInvalid, c.Session, bytes, MaxAliasBytes)
+	}
+	return nil
 }
 
 // twice returns the keys that stand more than once in Puts and Deletes.

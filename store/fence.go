@@ -5,7 +5,8 @@ import "time"
 // This file is the fence itself: two pure functions from a request and the header on
 // record to a verdict and the header that replaces it. A store that reads and
 // writes in one transaction of its own (memory, bolt) calls them between the
-// two; one that decides inside its engine (SQL, Lua) must decide the same.
+// two; one that decides inside its engine (SQL, Lua) must decide the same. Two more are for
+// aliases: whether a change that is Applied may have those that it names, and what a Lookup finds.
 
 // gone reports whether no session is left at now. An expired one whose owner is
 // alive is not gone: the owner may hold an extension that is not stored yet. A
@@ -63,4 +64,26 @@ func (c *Change) Judge(h Header, ownerAlive bool, now time.Time) (o Outcome, nex
 		next.Expires, next.Aliases, next.Schema = c.Expires, c.Aliases, c.Schema
 	}
 	return Applied, next, wipe
+}
+
+// JudgeAliases decides whether a change that Judge finds Applied may have the aliases that it names: nil, or an [*AliasError], and the change is Rejected. has
+// returns the header of the session that has an alias, which may be c's own, and whether its owner's lease runs; the zero Header if none has it.
+func (c *Change) JudgeAliases(has func(alias string) (h Header, ownerAlive bool), now time.Time) error {
+	if c.Delete {
+		return nil
+	}
+	for _, a := range c.Aliases {
+		if h, alive := has(a); h.Session != c.Session && !gone(h, alive, now) {
+			return &AliasError{Alias: a, Session: c.Session, Holder: h.Session}
+		}
+	}
+	return nil
+}
+
+// JudgeLookup returns what a Lookup finds: h, the header of the session that has the alias, or the zero Header if that session is gone.
+func JudgeLookup(h Header, ownerAlive bool, now time.Time) Header {
+	if gone(h, ownerAlive, now) {
+		return Header{}
+	}
+	return h
 }

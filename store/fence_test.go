@@ -1,8 +1,10 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -217,6 +219,81 @@ func TestOneWinner(t *testing.T) {
 					t.Errorf("on %v: late %v is %v", s, late, o)
 				}
 			}
+		}
+	}
+}
+
+// TestJudgeAliases: who has an alias keeps it from every other session, unless it is gone, and whatever becomes of the change beside that.
+func TestJudgeAliases(t *testing.T) {
+	for _, s := range states() {
+		for _, holder := range []string{"s", "t"} {
+			h := s.h
+			h.Session = holder
+			has := func(alias string) (Header, bool) {
+				if alias == "x" && s.h.Epoch > 0 {
+					return h, s.alive
+				}
+				return Header{}, false
+			}
+			isGone := !h.Exists() || h.Expires == expired && (!s.alive || h.Released)
+			for _, aliases := range [][]string{nil, {"free"}, {"x"}, {"free", "x"}} {
+				for _, deletes := range []bool{false, true} {
+					c := Change{Session: "s", Owner: me, Epoch: 5, Seq: 7, Aliases: aliases, Delete: deletes}
+					got := c.JudgeAliases(has, testNow)
+					var want error
+					if holder == "t" && !isGone && !deletes && slices.Contains(aliases, "x") {
+						want = &AliasError{Alias: "x", Session: "s", Holder: "t"}
+					}
+					if fmt.Sprint(got) != fmt.Sprint(want) {
+						t.Errorf("%+v, alias x is that of %+v, alive %t: %v, want %v", c, h, s.alive, got, want)
+					}
+				}
+			}
+			if found := JudgeLookup(h, s.alive, testNow); isGone && found.Epoch != 0 || !isGone && !same(found, h) {
+				t.Errorf("of %v a lookup finds %+v", s, found)
+			}
+		}
+	}
+	first := Change{Session: "s", Aliases: []string{"a", "b", "c"}}
+	err := first.JudgeAliases(func(alias string) (Header, bool) {
+		return Header{Session: "of " + alias, Epoch: 1, Deleted: alias == "a"}, false
+	}, testNow)
+	if want := `store: session "s": the alias "b" is that of session "of b"`; err == nil || err.Error() != want {
+		t.Errorf("of several it is %v, want %s", err, want)
+	}
+}
+
+func TestCheckAliases(t *testing.T) {
+	of := func(n, length int) (as []string) {
+		for i := range n {
+			as = append(as, fmt.Sprintf("%0*d", length, i))
+		}
+		return as
+	}
+	for name, c := range map[string]struct {
+		aliases []string
+		says    string // "": they are allowed
+	}{
+		"none":                {nil, ""},
+		"some":                {[]string{"a", "b", "s"}, ""},
+		"longest":             {of(MaxAliasBytes/MaxAlias, MaxAlias), ""},
+		"most":                {of(MaxAliases, MaxAliasBytes/MaxAliases), ""},
+		"empty":               {[]string{"a", ""}, "empty"},
+		"too long":            {of(1, MaxAlias+1), "1025 bytes"},
+		"twice":               {[]string{"a", "b", "a"}, `"a"`},
+		"twice among many":    {append(of(100, 8), "00000099"), `"00000099"`},
+		"twice, at 16 and on": {append(of(16, 8), "00000000"), `"00000000"`},
+		"too many":            {of(MaxAliases+1, 8), "257 aliases"},
+		"too large":           {of(MaxAliasBytes/MaxAlias+1, MaxAlias), "32768"},
+	} {
+		keys, err := (&Change{Session: "s", Owner: me, Epoch: 1, Seq: 1, Aliases: c.aliases}).Check()
+		switch {
+		case len(keys) > 0:
+			t.Errorf("%s: keys %q are to blame", name, keys)
+		case c.says == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case c.says != "" && (!errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), `"s"`)):
+			t.Errorf("%s: %v, want %s named", name, err, c.says)
 		}
 	}
 }

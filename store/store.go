@@ -33,6 +33,10 @@ const (
 	MaxSession = 1024      // longest session ID in bytes; the shortest is 1
 	MaxKey     = 1024      // longest entry key in bytes; the empty key is the main entry
 	MinValue   = 512 << 10 // the size in bytes up to which every store must accept a value
+
+	MaxAlias      = 1024     // longest alias in bytes; the shortest is 1
+	MaxAliases    = 256      // most aliases of one session
+	MaxAliasBytes = 32 << 10 // most bytes of all aliases of one session together
 )
 
 // MaxEpoch is the highest epoch, and the highest seq: engines keep them as signed integers.
@@ -85,6 +89,7 @@ type Store interface {
 	// Apply writes changes. Each change is atomic and stands alone: that one is
 	// refused or fails says nothing of the others. It returns one result per
 	// change, in their order. Changes of one session in one call are applied in their order.
+	// Those of different sessions are in any: an alias that one of them frees another may find taken.
 	//
 	// Let h be the header on record, absent being epoch 0 and deleted:
 	//
@@ -101,6 +106,13 @@ type Store interface {
 	//   - Incarnation and epoch are compared for equality, as a pair.
 	//   - Applied, the header has the change's seq, Released, expiry, aliases and schema;
 	//     Wipe removes all entries before Puts; Deletes of absent keys are no error.
+	//   - No two sessions have one alias: a change that would be Applied, and names an alias which another session has that is not gone, is
+	//     Rejected instead, with an [*AliasError] of the first such alias. That is decided in the step that would have written.
+	//   - A session has the aliases that its last change named, under its next owners too. The step in which a change leaves an alias out, or deletes the
+	//     session, or in which a new life of it begins, frees the alias.
+	//   - A session that is gone by expiry has an alias until a change of another session names it. If its owner comes back and
+	//     extends it, the alias stays the other's: the header lists it, but the next change that names it is Rejected.
+	//   - A store that cannot keep aliases unique Rejects each change that names one, with an Err that wraps errors.ErrUnsupported.
 	//   - A change that deletes leaves a tombstone: a header that keeps owner, epoch
 	//     and seq, and no entries. If it also creates, it leaves one where nothing was, so that
 	//     a creation that is still on its way finds it.
@@ -205,6 +217,14 @@ type Barrier interface {
 	Barrier(ctx context.Context) error
 }
 
+// Directory is an optional power of a Store: one that finds a session by an alias has it. All that keep aliases do.
+type Directory interface {
+	// Lookup returns the header of the session that has the alias. Its epoch is 0 if none has it, or if the one that has it is gone.
+	// It reads at least what was acknowledged to anyone before the call. Whoever claims the session then looks whether the header that was granted lists
+	// the alias still. An error that wraps errors.ErrUnsupported says that the store keeps no aliases.
+	Lookup(ctx context.Context, alias string) (Header, error)
+}
+
 // Watcher is an optional power of a Store: one whose engine tells that a lease is over has it. A DB then knows at once that a node is gone.
 type Watcher interface {
 	// WatchNodes calls changed as soon as it watches, and then after each lease that ends, whether it ran out or was ended. One call may be
@@ -301,9 +321,12 @@ type Header struct {
 	Released bool // the owner gave it up: anyone may claim it
 	Deleted  bool // a tombstone: there is no session, only its last epoch
 
-	Expires Time     // when the session ends by itself
-	Aliases []string // further names; reserved, kept as they are
-	Schema  uint32   // version of the values' type, set by the application
+	Expires Time // when the session ends by itself
+
+	// Aliases are further names of the session, each of which it alone has, of all sessions that are not gone: see Store.Apply. They
+	// and session IDs are name spaces of their own: an alias may be spelled as the ID of any session.
+	Aliases []string
+	Schema  uint32 // version of the values' type, set by the application
 }
 
 // Exists reports whether the header is that of a session, be it expired: neither absent
@@ -380,7 +403,7 @@ type Change struct {
 	Deletes []string
 
 	Expires Time
-	Aliases []string
+	Aliases []string // none twice; of a change that deletes they do not count
 	Schema  uint32
 }
 
@@ -392,7 +415,7 @@ const (
 	Applied                  // written by this call
 	Already                  // this change, or a later one of the same tenure, is there
 	Fenced                   // the tenure is over, or never was
-	Rejected                 // it can never be applied
+	Rejected                 // it can never be applied as it is
 )
 
 func (o Outcome) String() string {
@@ -403,7 +426,7 @@ func (o Outcome) String() string {
 type Result struct {
 	Outcome Outcome
 	Header  Header   // Fenced: the header on record
-	Err     error    // Rejected: why. Undecided: what failed, if known
+	Err     error    // Rejected: why; an *AliasError if another session has an alias. Undecided: what failed, if known
 	Keys    []string // Rejected: the entries to blame; empty if it is not single entries
 }
 

@@ -19,6 +19,7 @@ import (
 type Store struct {
 	mu       sync.Mutex // makes every method one atomic step
 	sessions map[string]*session
+	aliases  map[string]string // → the session that has it, whose header lists it
 	nodes    map[store.Incarnation]lease
 	renewed  chan struct{} // closed, and made anew, with each change of nodes
 	closed   bool
@@ -36,7 +37,7 @@ type lease struct {
 
 // New returns an empty store.
 func New() *Store {
-	return &Store{sessions: map[string]*session{}, nodes: map[store.Incarnation]lease{}, renewed: make(chan struct{})}
+	return &Store{sessions: map[string]*session{}, aliases: map[string]string{}, nodes: map[store.Incarnation]lease{}, renewed: make(chan struct{})}
 }
 
 // enter takes the lock, unless the call must not begin at all.
@@ -59,6 +60,28 @@ func (st *Store) on(id string, now time.Time) (*session, bool) {
 		s = &session{header: store.Header{Session: id}}
 	}
 	return s, st.nodes[s.header.Owner.Incarnation].ends.After(now)
+}
+
+// has returns the header of the session that has the alias, zero if none has, and whether its owner lives.
+func (st *Store) has(alias string, now time.Time) (store.Header, bool) {
+	id, ok := st.aliases[alias]
+	if !ok {
+		return store.Header{}, false
+	}
+	s, alive := st.on(id, now)
+	return s.header, alive
+}
+
+// rename has a session have those aliases, instead of those that its header lists.
+func (st *Store) rename(s *session, aliases []string) {
+	for _, a := range s.header.Aliases {
+		if st.aliases[a] == s.header.Session { // else another took it when this session was gone
+			delete(st.aliases, a)
+		}
+	}
+	for _, a := range aliases {
+		st.aliases[a] = s.header.Session
+	}
 }
 
 func (st *Store) write(s *session, next store.Header, wipe bool) {
@@ -105,6 +128,9 @@ func (st *Store) claim(r *store.ClaimRequest, now time.Time) store.Claim {
 	c := store.Claim{Outcome: outcome}
 	switch outcome {
 	case store.Granted:
+		if wipe {
+			st.rename(s, nil)
+		}
 		st.write(s, next, wipe)
 		c.Created = wipe
 		c.Entries = s.read(r.Keys, r.All, now)
@@ -137,6 +163,11 @@ func (st *Store) apply(c *store.Change, now time.Time) store.Result {
 	outcome, next, wipe := c.Judge(s.header, alive, now)
 	switch outcome {
 	case store.Applied:
+		err := c.JudgeAliases(func(alias string) (store.Header, bool) { return st.has(alias, now) }, now)
+		if err != nil {
+			return store.Result{Outcome: store.Rejected, Err: err}
+		}
+		st.rename(s, next.Aliases)
 		st.write(s, next, wipe)
 		for _, e := range c.Puts {
 			e.Value = slices.Clone(e.Value)
@@ -149,6 +180,19 @@ func (st *Store) apply(c *store.Change, now time.Time) store.Result {
 		return store.Result{Outcome: outcome, Header: s.head()}
 	}
 	return store.Result{Outcome: outcome}
+}
+
+// Lookup implements store.Directory.
+func (st *Store) Lookup(ctx context.Context, alias string) (store.Header, error) {
+	if err := st.enter(ctx); err != nil {
+		return store.Header{}, err
+	}
+	defer st.mu.Unlock()
+	now := time.Now()
+	h, alive := st.has(alias, now)
+	h = store.JudgeLookup(h, alive, now)
+	h.Aliases = slices.Clone(h.Aliases)
+	return h, nil
 }
 
 // Load implements store.Store.
@@ -302,13 +346,14 @@ func (st *Store) Close() error {
 	if !st.closed {
 		close(st.renewed)
 	}
-	st.closed, st.sessions, st.nodes = true, nil, nil
+	st.closed, st.sessions, st.aliases, st.nodes = true, nil, nil, nil
 	return nil
 }
 
 var (
-	_ store.Store   = (*Store)(nil)
-	_ store.Claimer = (*Store)(nil)
-	_ store.Watcher = (*Store)(nil)
-	_ store.Ranger  = (*Store)(nil)
+	_ store.Store     = (*Store)(nil)
+	_ store.Claimer   = (*Store)(nil)
+	_ store.Directory = (*Store)(nil)
+	_ store.Watcher   = (*Store)(nil)
+	_ store.Ranger    = (*Store)(nil)
 )

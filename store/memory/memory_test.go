@@ -16,4 +16,5 @@ func TestContract(t *testing.T) {
 func TestRace(t *testing.T) {
 	t.Parallel()
 	storetest.Race(t, memory.New(), 20)
+	storetest.RaceAliases(t, memory.New(), 20)
 }

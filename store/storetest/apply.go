@@ -10,7 +10,7 @@ import (
 var applyRules = []rule{
 	{"If h has the change's incarnation and epoch, and is not deleted, the change is Applied.", []testcase{
 		{"every kind", func(k *kit) {
-			for i, kind := range kinds {
+			for i, kind := range k.kinds() {
 				a := k.own(fmt.Sprint("s", i), "k", "v")
 				k.applied(kind.of(a))
 				if h := k.load(a.session).Header; h.Seq != a.seq || h.Epoch != a.epoch {
@@ -97,8 +97,8 @@ var applyRules = []rule{
 	{"Applied, the header has the change's seq, Released, expiry, aliases and schema;", []testcase{
 		{"the header", func(k *kit) {
 			a, at := k.own("s", "k", "v"), inAnHour()
-			k.applied(naming(versioned(ending(a.change(), at), 7), "x", "", "y"))
-			want := store.Header{Session: "s", Owner: a.owner, Epoch: a.epoch, Seq: a.seq, Expires: at, Aliases: []string{"x", "", "y"}, Schema: 7}
+			k.applied(k.naming(versioned(ending(a.change(), at), 7), "x", "y"))
+			want := store.Header{Session: "s", Owner: a.owner, Epoch: a.epoch, Seq: a.seq, Expires: at, Aliases: k.aliases("x", "y"), Schema: 7}
 			k.sameHeader(k.load("s").Header, want)
 			k.sameHeader(k.walk(store.Query{})["s"], want)
 			k.applied(releasing(a.change("k", "last")))

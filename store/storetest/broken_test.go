@@ -72,6 +72,10 @@ func (b *broken) Load(ctx context.Context, id string, keys ...string) (store.Sna
 	return b.load(ctx, s)
 }
 
+func (b *broken) Lookup(ctx context.Context, alias string) (store.Header, error) {
+	return b.Store.(store.Directory).Lookup(ctx, alias)
+}
+
 func (b *broken) Sessions(ctx context.Context, q store.Query) iter.Seq2[store.Header, error] {
 	if b.walk == nil {
 		return b.Store.Sessions(ctx, q)
@@ -195,6 +199,11 @@ func (l *lives) Load(ctx context.Context, id string, keys ...string) (store.Snap
 	s, err := l.Store.Load(ctx, l.name(id), keys...)
 	s.Header = l.real(s.Header)
 	return s, err
+}
+
+func (l *lives) Lookup(ctx context.Context, alias string) (store.Header, error) {
+	h, err := l.Store.(store.Directory).Lookup(ctx, alias)
+	return l.real(h), err
 }
 
 func (l *lives) Sessions(ctx context.Context, q store.Query) iter.Seq2[store.Header, error] {

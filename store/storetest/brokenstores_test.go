@@ -269,7 +269,7 @@ var brokenStores = []struct {
 	}, []string{"Sessions/of one owner, released"}, ""},
 
 	{"checks nothing", func(b *broken) { b.unchecked = true },
-		[]string{"Apply/a key twice", "Apply/malformed changes"}, ""},
+		[]string{"Apply/a key twice", "Apply/malformed changes", "ApplyAliases/malformed aliases"}, ""},
 	{"applies the changes of a session in any order", func(b *broken) { b.backwards = true },
 		[]string{"ApplyBatch/a session in many changes", "ApplyBatch/made, deleted and made again"}, ""},
 

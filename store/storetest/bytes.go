@@ -17,11 +17,22 @@ var bytesRules = []rule{
 		{"any bytes in keys", anyKey},
 		{"any bytes in values", anyValue},
 		{"any bytes in aliases", func(k *kit) {
+			d := k.directory()
 			a := k.own("s")
-			aliases := append(slices.Clone(awkward), "twice", "twice")
-			k.applied(naming(a.change(), aliases...))
-			if got := k.load("s").Header.Aliases; !slices.Equal(got, aliases) {
-				k.fail("aliases are %q, want %q", got, aliases)
+			k.applied(k.naming(a.change(), awkward...))
+			if got := k.load("s").Header.Aliases; !slices.Equal(got, awkward) {
+				k.fail("aliases are %q, want %q", got, awkward)
+			}
+			k.applied(k.naming(a.change(), awkward[0]))
+			for i, alias := range awkward {
+				if i > 0 {
+					k.applied(k.naming(k.own(alias).change(), alias)) // spelled as its session, too
+				}
+			}
+			for i, alias := range awkward {
+				if h := k.lookup(d, alias); i > 0 && h.Session != alias || i == 0 && h.Session != "s" {
+					k.fail("alias %q is that of session %q", alias, h.Session)
+				}
 			}
 		}},
 		{"session and key do not run together", func(k *kit) {
@@ -64,6 +75,7 @@ var bytesRules = []rule{
 	{"Limits that every store must be able to hold.", []testcase{
 		{"the longest session ID and key", longest},
 		{"the largest numbers", largestNumbers},
+		{"the most and the longest aliases", mostAliases},
 	}},
 	{"the size in bytes up to which every store must accept a value", []testcase{
 		{"a value of MinValue bytes", func(k *kit) {

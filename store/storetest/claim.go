@@ -131,10 +131,10 @@ var claimRules = []rule{
 	{"A new tenure starts with seq 0, not released, and keeps expiry, aliases and schema.", []testcase{
 		{"a grant", func(k *kit) {
 			a, at := k.own("s", "k", "v"), inAnHour()
-			k.applied(releasing(naming(versioned(ending(a.change(), at), 7), "x", "y")))
+			k.applied(releasing(k.naming(versioned(ending(a.change(), at), 7), "x", "y")))
 			b := newOwner("b")
 			c := k.claims(store.Granted, store.ClaimRequest{Session: "s", Owner: b})
-			want := store.Header{Session: "s", Owner: b, Epoch: a.epoch + 1, Expires: at, Aliases: []string{"x", "y"}, Schema: 7}
+			want := store.Header{Session: "s", Owner: b, Epoch: a.epoch + 1, Expires: at, Aliases: k.aliases("x", "y"), Schema: 7}
 			k.sameHeader(c.Header, want)
 			k.sameHeader(k.load("s").Header, want)
 			t := &tenure{session: "s", owner: b, epoch: c.Header.Epoch}

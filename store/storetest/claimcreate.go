@@ -50,7 +50,7 @@ var claimCreateRules = []rule{
 		}},
 		{"expired, its owner dead", func(k *kit) {
 			a := k.lived()
-			k.applied(naming(versioned(ending(a.change(), anHourAgo()), 7), "x"))
+			k.applied(k.naming(versioned(ending(a.change(), anHourAgo()), 7), "x"))
 			k.unchanged("s", "a claim that finds nothing", func() {
 				k.notFound(store.ClaimRequest{Session: "s", Owner: newOwner("b"), All: true})
 				k.notFound(store.ClaimRequest{Session: "s", Owner: newOwner("b"), Force: true, Keys: []string{"k"}})
@@ -85,7 +85,7 @@ func (k *kit) lived() *tenure {
 	k.t.Helper()
 	k.own("s", "k", "v", "", "main")
 	a := k.take("s")
-	k.applied(naming(versioned(ending(a.change("a/b", "v"), inAnHour()), 7), "x"))
+	k.applied(k.naming(versioned(ending(a.change("a/b", "v"), inAnHour()), 7), "x"))
 	return a
 }
 

@@ -62,7 +62,7 @@ var closeRules = []rule{
 	{"Close ends the use of the store and frees what it holds.", []testcase{
 		{"results outlive it", func(k *kit) {
 			a := k.own("s", "k", "value", "l", random(100_000))
-			k.applied(naming(a.change(), "alias"))
+			k.applied(k.naming(a.change(), "alias"))
 			s := k.load("s")
 			c := k.claim(store.ClaimRequest{Session: "s", Owner: a.owner, All: true})
 			hs := k.walk(store.Query{})

@@ -3,6 +3,7 @@ package storetest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -19,7 +20,9 @@ func Compare(t T, st store.Store, seed uint64, steps int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	probe := &kit{t: t, st: st, ctx: ctx, says: "(whether it keeps aliases)"}
 	c := &comparison{
+		nameless: !probe.keepsAliases(),
 		rng:      rand.New(rand.NewPCG(seed, 0)),
 		sessions: []string{"s", "s\x00", "s\x00k", "a", "ab", string(bytes.Repeat([]byte{0xff}, store.MaxSession))},
 		keys:     []string{"", "k", "\x00", "b", "leg/1", string(bytes.Repeat([]byte{1}, store.MaxKey))},
@@ -49,6 +52,7 @@ type comparison struct {
 	rng            *rand.Rand
 	sessions, keys []string
 	owners         []store.Owner
+	nameless       bool // st keeps no aliases
 }
 
 // operation is one call. Its answer is a text that is the same for the same answer.
@@ -78,12 +82,16 @@ func (c *comparison) next(ctx context.Context, ref store.Store) operation {
 		changes := make([]store.Change, 1+c.rng.IntN(4))
 		for i := range changes {
 			changes[i] = c.change(ctx, ref)
+			changes[i].Aliases = c.aliases(changes[i].Session, len(changes) == 1)
 		}
 		return operation{fmt.Sprintf("Apply(%+v)", changes), func(ctx context.Context, st store.Store) (string, error) {
 			rs, err := st.Apply(ctx, changes)
 			text := ""
 			for _, r := range rs {
 				text += fmt.Sprintf("%v %s; ", r.Outcome, ofHeader(r.Header))
+				if taken := (*store.AliasError)(nil); errors.As(r.Err, &taken) {
+					text += fmt.Sprintf("%+v; ", *taken)
+				}
 			}
 			return text, err
 		}}
@@ -108,6 +116,16 @@ func (c *comparison) next(ctx context.Context, ref store.Store) operation {
 		return operation{fmt.Sprintf("Load(%q, %q)", id, keys), func(ctx context.Context, st store.Store) (string, error) {
 			s, err := st.Load(ctx, id, keys...)
 			return ofHeader(s.Header) + ofEntries(s.Entries), err
+		}}
+	case n < 19 && c.one(2) && !c.nameless:
+		alias := pick(c, append(ofAll, pick(c, c.sessions)))
+		return operation{fmt.Sprintf("Lookup(%q)", alias), func(ctx context.Context, st store.Store) (string, error) {
+			d, ok := st.(store.Directory)
+			if !ok {
+				return "no store.Directory", nil
+			}
+			h, err := d.Lookup(ctx, alias)
+			return ofHeader(h), err
 		}}
 	case n < 19:
 		q := store.Query{}
@@ -160,9 +178,6 @@ func (c *comparison) change(ctx context.Context, ref store.Store) store.Change {
 	ch.Seq = max(ch.Seq, 1)
 	ch.Create, ch.Wipe, ch.Delete, ch.Release = c.one(2), c.one(6), c.one(8), c.one(8)
 	ch.Expires, ch.Schema = c.expiry(), uint32(c.rng.IntN(2))
-	if c.one(3) {
-		ch.Aliases = []string{"x", "", "\xff\x00"}
-	}
 	if ch.Create && c.one(2) {
 		ch.Birth = 1 + c.rng.Uint64N(ch.Seq)
 	}
@@ -179,6 +194,26 @@ func (c *comparison) change(ctx context.Context, ref store.Store) store.Change {
 	}
 	c.rng.Shuffle(len(ch.Puts), func(i, j int) { ch.Puts[i], ch.Puts[j] = ch.Puts[j], ch.Puts[i] })
 	return ch
+}
+
+// ofAll are aliases that every session wants.
+var ofAll = []string{"x", "\xff\x00", "x\x00"}
+
+// aliases are some of those that all want, if the change is alone in its call: else it is the store's choice which is first. One is
+// the session's own.
+func (c *comparison) aliases(session string, alone bool) (as []string) {
+	if c.nameless || !c.one(3) {
+		return nil
+	}
+	for _, i := range c.rng.Perm(len(ofAll)) {
+		if alone && c.one(3) {
+			as = append(as, ofAll[i])
+		}
+	}
+	if c.one(2) {
+		as = append(as, session)
+	}
+	return as
 }
 
 func ofHeader(h store.Header) string {

@@ -27,7 +27,20 @@ func TestCompareFindsFaults(t *testing.T) {
 			t.Parallel()
 			st := newBroken(b.make)
 			defer st.Store.Close()
-			if r := record(func(t T) { Compare(t, st, 1, 2000) }); len(r.failures) == 0 {
+			if r := record(func(t T) { Compare(t, st, 2, 2000) }); len(r.failures) == 0 {
+				t.Error("the comparison finds nothing")
+			}
+		})
+	}
+	for _, b := range brokenAliases {
+		if len(b.cases) == 0 { // nothing is wrong, or all that is are races
+			continue
+		}
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			st := newRegister(b.make)
+			defer st.Store.Close()
+			if r := record(func(t T) { Compare(t, st, 2, 2000) }); len(r.failures) == 0 {
 				t.Error("the comparison finds nothing")
 			}
 		})

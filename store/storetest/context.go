@@ -66,6 +66,15 @@ func everyMethod(a *tenure) []call {
 			_, err := st.Load(ctx, a.session, "k")
 			return err
 		}},
+		{"Lookup", func(ctx context.Context, st store.Store) error {
+			if d, ok := st.(store.Directory); ok {
+				if _, err := d.Lookup(ctx, "alias"); !errors.Is(err, errors.ErrUnsupported) {
+					return err
+				}
+			}
+			_, err := st.Load(ctx, a.session)
+			return err
+		}},
 		{"Sessions", func(ctx context.Context, st store.Store) (last error) {
 			for _, last = range st.Sessions(ctx, store.Query{}) {
 			}

@@ -21,11 +21,12 @@ const (
 	Sessions
 	KeepAlive
 	Nodes
+	Lookup // of a store.Directory
 	numKinds
 )
 
 func (k Kind) String() string {
-	return [...]string{"Claim", "Apply", "Load", "Sessions", "KeepAlive", "Nodes", "?"}[min(k, numKinds)]
+	return [...]string{"Claim", "Apply", "Load", "Sessions", "KeepAlive", "Nodes", "Lookup", "?"}[min(k, numKinds)]
 }
 
 // Call is a call of a store, as the rule of [Faults.Inject] sees it: a copy, which it may keep.
@@ -40,6 +41,7 @@ type Call struct {
 	Query   store.Query        // Sessions
 	Node    store.Node         // KeepAlive
 	TTL     time.Duration      // KeepAlive
+	Alias   string             // Lookup
 }
 
 // Failure is when a call fails.

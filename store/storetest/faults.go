@@ -14,7 +14,7 @@ import (
 //
 // It waits on package time and on contexts only, which makes it fit for a
 // testing/synctest bubble. Of the optional powers of the store behind it,
-// it has only that of a store.Ranger.
+// it has only those of a store.Ranger and a store.Directory.
 type Faults struct {
 	inner store.Store
 	quit  chan struct{}      // closed by Close
@@ -190,4 +190,7 @@ func (f *Faults) Close() error {
 	return f.inner.Close()
 }
 
-var _ store.Store = (*Faults)(nil)
+var (
+	_ store.Store     = (*Faults)(nil)
+	_ store.Directory = (*Faults)(nil)
+)

@@ -9,7 +9,7 @@ import (
 var fenceRules = []rule{
 	{"Everything else is Fenced, and Header is h: in particular a change to an absent session that does not create, whatever its epoch.", []testcase{
 		{"absent", func(k *kit) {
-			for i, kind := range kinds {
+			for i, kind := range k.kinds() {
 				for _, epoch := range []uint64{1, 2, 1 << 40} {
 					c := kind.of(unclaimed(fmt.Sprint("s", i), epoch))
 					if c.Create {
@@ -28,7 +28,7 @@ var fenceRules = []rule{
 		{"taken over", func(k *kit) {
 			a := k.lived()
 			b := k.take("s")
-			k.applied(naming(versioned(ending(b.change("k", "new"), inAnHour()), 8), "y"))
+			k.applied(k.naming(versioned(ending(b.change("k", "new"), inAnHour()), 8), "y"))
 			k.fencesAll(a)
 		}},
 		{"taken over, and nothing written yet", func(k *kit) {
@@ -93,7 +93,7 @@ var fenceRules = []rule{
 		{"the header tells by whom", func(k *kit) {
 			a := k.lived()
 			b := k.take("s")
-			k.applied(naming(versioned(ending(b.change(), inAnHour()), 8), "y", "z"))
+			k.applied(k.naming(versioned(ending(b.change(), inAnHour()), 8), "y", "z"))
 			r := k.gets(store.Fenced, a.change())
 			k.sameHeader(r.Header, k.load("s").Header)
 		}},
@@ -143,7 +143,7 @@ var fenceRules = []rule{
 // seq, its next one, and one far above.
 func (k *kit) fencesAll(z *tenure) {
 	k.t.Helper()
-	for _, kind := range kinds {
+	for _, kind := range k.kinds() {
 		for _, seq := range []uint64{0, z.seq, z.seq + 1<<40} {
 			t := *z
 			t.seq = seq

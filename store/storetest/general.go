@@ -20,21 +20,21 @@ var generalRules = []rule{
 	{"What it returns belongs to the caller, and no later call changes it.", []testcase{
 		{"a changed result of Load", func(k *kit) {
 			a := k.own("s", "k", "value")
-			k.applied(naming(a.change(), "alias"))
+			k.applied(k.naming(a.change(), "alias"))
 			s := k.load("s")
 			scribble(s.Entries, s.Header)
 			k.intact(a, s.Entries)
 		}},
 		{"a changed result of Claim", func(k *kit) {
 			a := k.own("s", "k", "value")
-			k.applied(naming(a.change(), "alias"))
+			k.applied(k.naming(a.change(), "alias"))
 			c := k.claim(store.ClaimRequest{Session: "s", Owner: a.owner, All: true})
 			scribble(c.Entries, c.Header)
 			k.intact(a, c.Entries)
 		}},
 		{"a changed header", func(k *kit) {
 			a := k.own("s", "k", "value")
-			k.applied(naming(a.change(), "alias"))
+			k.applied(k.naming(a.change(), "alias"))
 			scribble(nil, k.walk(store.Query{})["s"])
 			fenced := k.gets(store.Fenced, unclaimed("s", 9).change())
 			scribble(nil, fenced.Header)
@@ -120,7 +120,7 @@ func concurrentCalls(k *kit) {
 
 func argumentsAreCopied(k *kit) {
 	a := k.own("s")
-	c := naming(a.change("k", "value", "l", "value"), "alias", "other")
+	c := k.naming(a.change("k", "value", "l", "value"), "alias", "other")
 	c.Deletes = []string{"x", "y"}
 	changes := []store.Change{c}
 	k.apply(changes...)
@@ -128,11 +128,11 @@ func argumentsAreCopied(k *kit) {
 		copy(c.Puts[i].Value, "XXXXX")
 	}
 	c.Puts[0], c.Puts[1] = store.Entry{Key: "m"}, store.Entry{Key: "n"}
-	c.Aliases[0], c.Aliases[1] = "x", "y"
+	copy(c.Aliases, []string{"x", "y"})
 	c.Deletes[0], c.Deletes[1] = "k", "l"
 	changes[0] = store.Change{}
 	k.holds("s", "k", "value", "l", "value")
-	if got := k.load("s").Header.Aliases; !slices.Equal(got, []string{"alias", "other"}) {
+	if got := k.load("s").Header.Aliases; !slices.Equal(got, k.aliases("alias", "other")) {
 		k.fail("aliases are %q after the caller changed its slice, want those that were applied", got)
 	}
 	for _, key := range []string{"k", "l"} { // by name too: it may be another path
@@ -171,23 +171,23 @@ func (k *kit) intact(t *tenure, es []store.Entry) {
 		_ = append(e.Value, bytes.Repeat([]byte("X"), 64)...)
 	}
 	k.holds(t.session, "k", "value")
-	if got := k.load(t.session).Header.Aliases; !slices.Equal(got, []string{"alias"}) {
+	if got := k.load(t.session).Header.Aliases; !slices.Equal(got, k.aliases("alias")) {
 		k.fail("aliases are %q after the caller changed a result, want [alias]", got)
 	}
 }
 
 func keptResultsStay(k *kit) {
 	a := k.own("s", "k", "first")
-	k.applied(naming(a.change(), "alias"))
+	k.applied(k.naming(a.change(), "alias"))
 	s := k.load("s")
 	c := k.claim(store.ClaimRequest{Session: "s", Owner: a.owner, All: true})
 	for range 3 { // engines reuse their pages after a while
-		k.applied(naming(a.change("k", "other"), "other"))
+		k.applied(k.naming(a.change("k", "other"), "other"))
 	}
 	k.applied(erasing(a.change()))
 	k.same(s.Entries, "k", "first")
 	k.same(c.Entries, "k", "first")
-	if !slices.Equal(s.Header.Aliases, []string{"alias"}) || !slices.Equal(c.Header.Aliases, []string{"alias"}) {
+	if !slices.Equal(s.Header.Aliases, k.aliases("alias")) || !slices.Equal(c.Header.Aliases, k.aliases("alias")) {
 		k.fail("aliases in results are %q and %q after later calls, want [alias]", s.Header.Aliases, c.Header.Aliases)
 	}
 }

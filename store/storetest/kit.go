@@ -16,6 +16,8 @@ type kit struct {
 	st   store.Store
 	ctx  context.Context
 	says string // the sentence under test
+
+	nameless *bool // the store keeps no aliases; nil: it was not asked yet
 }
 
 func (k *kit) fail(format string, args ...any) {

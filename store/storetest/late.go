@@ -75,6 +75,17 @@ func (f *Faults) LoadRange(ctx context.Context, session string, r store.Range) (
 	return pass(f, ctx, c, func(Fault) (store.Page, error) { return ranger.LoadRange(ctx, session, r) })
 }
 
+// Lookup implements store.Directory, if the store behind does.
+func (f *Faults) Lookup(ctx context.Context, alias string) (store.Header, error) {
+	return pass(f, ctx, Call{Kind: Lookup, Alias: alias}, func(Fault) (store.Header, error) {
+		d, ok := f.inner.(store.Directory)
+		if !ok {
+			return store.Header{}, fmt.Errorf("storetest: the store behind is no store.Directory: %w", errors.ErrUnsupported)
+		}
+		return d.Lookup(ctx, alias)
+	})
+}
+
 // KeepAlive implements store.Store.
 func (f *Faults) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) (bool, error) {
 	return pass(f, ctx, Call{Kind: KeepAlive, Node: n, TTL: ttl}, func(Fault) (bool, error) {

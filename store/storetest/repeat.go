@@ -9,7 +9,7 @@ import (
 var repeatRules = []rule{
 	{"If h has the change's incarnation and epoch and at least its seq, the change is Already there: nothing is written.", []testcase{
 		{"a repeated change", func(k *kit) {
-			for i, kind := range kinds {
+			for i, kind := range k.kinds() {
 				a := k.own(fmt.Sprint("s", i), "k", "v", "l", "w")
 				c := kind.of(a)
 				k.applied(c)
@@ -17,16 +17,16 @@ var repeatRules = []rule{
 			}
 		}},
 		{"a late twin, of every kind", func(k *kit) {
-			for i, kind := range kinds {
+			for i, kind := range k.kinds() {
 				a := k.own(fmt.Sprint("s", i), "k", "v", "l", "w")
 				twin := kind.of(a) // timed out, and still on its way
-				k.applied(naming(ending(a.change("k", "newer"), inAnHour()), "x"))
+				k.applied(k.naming(ending(a.change("k", "newer"), inAnHour()), "x of "+a.session))
 				k.already(twin)
 				k.holds(a.session, "k", "newer", "l", "w")
 			}
 		}},
 		{"a late twin, after every kind", func(k *kit) {
-			for i, kind := range kinds {
+			for i, kind := range k.kinds() {
 				a := k.own(fmt.Sprint("s", i), "k", "v", "l", "w")
 				put, drop := a.change("k", "twin", "m", "twin"), dropping(a.change(), "l")
 				create, erase := creating(a.change("k", "twin")), erasing(a.change())

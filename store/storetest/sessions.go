@@ -16,7 +16,7 @@ var sessionsRules = []rule{
 			gone, free, ended := k.own("gone", "k", "v"), k.own("free"), k.own("ended", "k", "v")
 			k.applied(erasing(gone.change()))
 			k.applied(creating(erasing(unclaimed("never", 3).change())))
-			k.applied(naming(versioned(ending(a.change(), inAnHour()), 7), "x", "y"))
+			k.applied(k.naming(versioned(ending(a.change(), inAnHour()), 7), "x", "y"))
 			k.applied(releasing(free.change()))
 			k.alive(ended.owner)
 			k.applied(ending(ended.change(), anHourAgo())) // its owner may hold an extension

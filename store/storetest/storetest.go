@@ -24,6 +24,8 @@
 // not a failing one. It presumes that the store's clock and the test's agree, and that leases of
 // some ten milliseconds are possible. Run it with -race, too.
 //
+// A store that keeps no aliases is asked for none, but for those that it has to reject.
+//
 // Some sentences are about damaged data, which nothing in the interface can
 // make. A store that is also a [Damager] has them tested; else those cases are skipped.
 //
@@ -32,7 +34,7 @@
 // The fence has to hold while former owners are writing. [Race], which is part of
 // Run, lets owners chase each other off a session while every one of them goes on
 // writing, and compares afterwards what each was told with what each has read.
-// Call it by itself, with more rounds, to soak a store.
+// Call it by itself, with more rounds, to soak a store. [RaceAliases] does the same for an alias that two sessions want.
 //
 // # Real engines
 //
@@ -98,6 +100,8 @@ var contract = []struct {
 	{"ApplyRepeat", repeatRules},
 	{"ApplyTombstone", tombstoneRules},
 	{"ApplyBatch", batchRules},
+	{"ApplyAliases", aliasRules},
+	{"Lookup", lookupRules},
 	{"Load", loadRules},
 	{"LoadRange", rangeRules},
 	{"Sessions", sessionsRules},
@@ -105,6 +109,7 @@ var contract = []struct {
 	{"WatchNodes", watchRules},
 	{"Close", closeRules},
 	{"Race", raceRules},
+	{"RaceAliases", raceAliasRules},
 }
 
 // rule is a sentence of the contract and what shows that it is kept.

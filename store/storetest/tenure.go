@@ -59,28 +59,35 @@ func (t *tenure) change(kv ...string) store.Change {
 
 // What a change may be besides puts.
 
-func creating(c store.Change) store.Change                  { c.Create = true; return c }
-func born(c store.Change, seq uint64) store.Change          { c.Create, c.Birth = true, seq; return c }
-func wiping(c store.Change) store.Change                    { c.Wipe = true; return c }
-func erasing(c store.Change) store.Change                   { c.Delete = true; return c }
-func releasing(c store.Change) store.Change                 { c.Release = true; return c }
-func ending(c store.Change, at store.Time) store.Change     { c.Expires = at; return c }
-func naming(c store.Change, aliases ...string) store.Change { c.Aliases = aliases; return c }
-func versioned(c store.Change, schema uint32) store.Change  { c.Schema = schema; return c }
-func dropping(c store.Change, keys ...string) store.Change  { c.Deletes = keys; return c }
+func creating(c store.Change) store.Change                 { c.Create = true; return c }
+func born(c store.Change, seq uint64) store.Change         { c.Create, c.Birth = true, seq; return c }
+func wiping(c store.Change) store.Change                   { c.Wipe = true; return c }
+func erasing(c store.Change) store.Change                  { c.Delete = true; return c }
+func releasing(c store.Change) store.Change                { c.Release = true; return c }
+func ending(c store.Change, at store.Time) store.Change    { c.Expires = at; return c }
+func versioned(c store.Change, schema uint32) store.Change { c.Schema = schema; return c }
+func dropping(c store.Change, keys ...string) store.Change { c.Deletes = keys; return c }
 
-// kinds has every way to change a session: each must be fenced, and each must be idempotent.
-var kinds = []struct {
+type kind struct {
 	name string
 	of   func(t *tenure) store.Change
-}{
+}
+
+const aliasChange = "alias change"
+
+// kinds has every way to change a session: each must be fenced, and each must be idempotent.
+var kinds = []kind{
 	{"put", func(t *tenure) store.Change { return t.change("k", "zombie", "new", "zombie") }},
 	{"delete", func(t *tenure) store.Change { return dropping(t.change(), "k") }},
 	{"wipe", func(t *tenure) store.Change { return wiping(t.change()) }},
 	{"wipe and put", func(t *tenure) store.Change { return wiping(t.change("new", "zombie")) }},
 	{"expiry touch", func(t *tenure) store.Change { return ending(t.change(), inAnHour()) }},
 	{"expiry in the past", func(t *tenure) store.Change { return ending(t.change(), anHourAgo()) }},
-	{"alias change", func(t *tenure) store.Change { return naming(t.change(), "zombie") }},
+	{aliasChange, func(t *tenure) store.Change {
+		c := t.change()
+		c.Aliases = []string{"zombie of " + t.session}
+		return c
+	}},
 	{"schema change", func(t *tenure) store.Change { return versioned(t.change(), 77) }},
 	{"release", func(t *tenure) store.Change { return releasing(t.change()) }},
 	{"session delete", func(t *tenure) store.Change { return erasing(t.change()) }},

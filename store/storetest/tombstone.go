@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/seed-6f1f505d/kvstore/store"
 )
@@ -9,7 +10,7 @@ import (
 var tombstoneRules = []rule{
 	{"If h has them and is deleted, only a change that deletes or creates is Applied.", []testcase{
 		{"every kind", func(k *kit) {
-			for i, kind := range kinds {
+			for i, kind := range k.kinds() {
 				a := k.own(fmt.Sprint("s", i), "k", "v")
 				k.applied(erasing(a.change()))
 				c := kind.of(a)
@@ -38,8 +39,8 @@ var tombstoneRules = []rule{
 			for _, epoch := range []uint64{1, 2, 1 << 40} {
 				a := unclaimed(fmt.Sprint("s", epoch), epoch)
 				a.seq = epoch // it need not begin with 1
-				k.applied(naming(versioned(ending(creating(a.change("k", "v")), inAnHour()), 7), "x"))
-				if h := k.load(a.session).Header; h.Epoch != epoch || h.Seq != a.seq || h.Owner != a.owner || h.Schema != 7 || len(h.Aliases) != 1 {
+				k.applied(k.naming(versioned(ending(creating(a.change("k", "v")), inAnHour()), 7), "x of "+a.session))
+				if h := k.load(a.session).Header; h.Epoch != epoch || h.Seq != a.seq || h.Owner != a.owner || h.Schema != 7 || !slices.Equal(h.Aliases, k.aliases("x of "+a.session)) {
 					k.fail("header is %+v, want that of the change", h)
 				}
 				k.holds(a.session, "k", "v")
