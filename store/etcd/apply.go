@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -74,6 +75,9 @@ func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Resu
 func (s *Store) check(c *store.Change) (keys []string, err error) {
 	if keys, err = c.Check(); err != nil {
 		return keys, err
+	}
+	if len(c.Aliases) > 0 {
+		return nil, fmt.Errorf("store/etcd: session %q: aliases are not kept: %w", c.Session, errors.ErrUnsupported)
 	}
 	for i := range c.Puts {
 		if n := len(c.Puts[i].Value); n > MaxValue {

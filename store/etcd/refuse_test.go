@@ -94,7 +94,7 @@ func TestLimits(t *testing.T) {
 		}
 	}
 	is(change, "[large]", fmt.Sprint(MaxValue))
-	is(store.Change{Session: id, Owner: o, Epoch: 1, Seq: 1, Create: true, Aliases: []string{strings.Repeat("a", MaxHeader)}}, "[]", fmt.Sprint(MaxHeader))
+	is(store.Change{Session: id, Owner: store.Owner{Node: strings.Repeat("a", MaxHeader+1), Incarnation: o.Incarnation}, Epoch: 1, Seq: 1, Create: true}, "[]", fmt.Sprint(MaxHeader))
 	huge := change
 	huge.Puts = nil
 	for i := range 50 {

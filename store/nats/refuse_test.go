@@ -242,10 +242,10 @@ func TestLimits(t *testing.T) {
 	if n != 1 {
 		t.Errorf("the walk has %d sessions", n)
 	}
-	wide := store.Change{Session: "wide", Owner: o, Epoch: 1, Seq: 1, Create: true, Aliases: []string{strings.Repeat("x", 1<<20)}}
+	wide := store.Change{Session: "wide", Owner: store.Owner{Node: strings.Repeat("x", 1<<20), Incarnation: o.Incarnation}, Epoch: 1, Seq: 1, Create: true}
 	rs, err = st.Apply(t.Context(), []store.Change{wide})
 	if err != nil || rs[0].Outcome != store.Rejected || !errors.Is(rs[0].Err, store.ErrTooLarge) {
-		t.Errorf("aliases that are too large: %+v, %v", rs, err)
+		t.Errorf("a header that is too large: %+v, %v", rs, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,6 +55,9 @@ func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Resu
 func check(c *store.Change) (keys []string, err error) {
 	if keys, err = c.Check(); err != nil {
 		return keys, err
+	}
+	if len(c.Aliases) > 0 {
+		return nil, fmt.Errorf("store/postgres: session %q: aliases are not kept: %w", c.Session, errors.ErrUnsupported)
 	}
 	for i := range c.Puts {
 		if n := len(c.Puts[i].Value); n > MaxValue {

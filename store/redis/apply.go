@@ -116,6 +116,9 @@ func check(c *store.Change) (keys []string, err error) {
 	if keys, err = c.Check(); err != nil {
 		return keys, err
 	}
+	if len(c.Aliases) > 0 {
+		return nil, fmt.Errorf("store/redis: session %q: aliases are not kept: %w", c.Session, errors.ErrUnsupported)
+	}
 	for i := range c.Puts {
 		if n := len(c.Puts[i].Value); n > MaxValue {
 			keys = append(keys, c.Puts[i].Key)
