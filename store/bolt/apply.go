@@ -87,6 +87,8 @@ type plan struct {
 	wipe  bool
 	old   header // zero if there is none
 	next  store.Header
+
+	takes, frees []string // aliases
 }
 
 // do decides an item and then writes it. Deciding only reads, so that whatever
@@ -117,6 +119,9 @@ func (b *batch) do(it *item) error {
 	if !p.write {
 		return nil
 	}
+	if err := b.rename(p.next.Session, &p); err != nil {
+		return &faultError{cause: err}
+	}
 	if err := b.write(it.key, &p, puts, deletes); err != nil {
 		return &faultError{cause: err} // bbolt takes every key and value of ours, unless what it holds is damaged
 	}
@@ -146,6 +151,14 @@ func (b *batch) decideChange(it *item) (p plan, err error) {
 	it.result.Outcome, p.next, p.wipe = c.Judge(p.old.fence(c.Session), alive, b.wall)
 	switch it.result.Outcome {
 	case store.Applied:
+		refused, err := b.decideAliases(c, &p)
+		if err != nil {
+			return p, err
+		}
+		if refused != nil {
+			*it.result = store.Result{Outcome: store.Rejected, Err: refused}
+			return p, nil
+		}
 		p.write = true
 	case store.Fenced:
 		it.result.Header = p.old.head(c.Session)
@@ -199,6 +212,8 @@ func (b *batch) decideClaim(it *item) (p plan, err error) {
 			for _, e := range bad {
 				a.Unread = append(a.Unread, e.Key)
 			}
+		} else if err := b.decideFreed(r.Session, on.Aliases, &p); err != nil {
+			return p, err
 		}
 	case store.Held:
 		a.Holder = holder
@@ -213,17 +228,25 @@ type batch struct {
 	tx       *bbolt.Tx
 	sessions *bbolt.Bucket
 	graves   *bbolt.Bucket
+	aliases  *bbolt.Bucket // nil if the file is of a format that has none
 	cursor   *bbolt.Cursor // over sessions; good for Seek only, as writes move things under it
 	now      time.Time     // with the monotonic clock, for leases
 	wall     time.Time     // for what is stored; the same instant
 	sound    *sound        // made when it is needed
 	dirty    bool          // something was written
+
+	aliasPages *sound // as sound, of aliases
+	upgraded   bool   // aliases was made in this transaction
 }
 
 func (s *Store) newBatch(tx *bbolt.Tx) (*batch, error) {
 	b := &batch{store: s, tx: tx, sessions: tx.Bucket(bucketSessions), graves: tx.Bucket(bucketGraves), now: time.Now()}
 	if b.sessions == nil || b.graves == nil {
 		return nil, &faultError{cause: "a bucket is missing"}
+	}
+	var err error
+	if b.aliases, err = aliasesOf(tx); err != nil {
+		return nil, err
 	}
 	b.wall = b.now
 	b.sessions.FillPercent = fillPercent

@@ -134,8 +134,9 @@ func wrap(path string, err error) error {
 func (s *Store) Writers() int { return 1 }
 
 var (
-	_ store.Store   = (*Store)(nil)
-	_ store.Writers = (*Store)(nil)
-	_ store.Ranger  = (*Store)(nil)
-	_ io.Closer     = (*Store)(nil)
+	_ store.Store     = (*Store)(nil)
+	_ store.Directory = (*Store)(nil)
+	_ store.Writers   = (*Store)(nil)
+	_ io.Closer       = (*Store)(nil)
+	_ store.Ranger    = (*Store)(nil)
 )

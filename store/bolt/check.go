@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 	"go.etcd.io/bbolt"
@@ -23,7 +24,7 @@ const maxReported = 64
 //     trusts nothing, then, if that found nothing, by bbolt's own check;
 //   - every record: its checksum, and its decoded fields;
 //   - that there is a header to every entry, and a record to every main entry
-//     that its header says has one; that tombstones and their index agree.
+//     that its header says has one; that tombstones and their index agree, and so do aliases and theirs.
 //
 // It reads around the memory map, page by page. Writers wait until it is done; readers do not.
 func (s *Store) Check(ctx context.Context) error {
@@ -69,6 +70,8 @@ type checker struct {
 	// Tombstones met in headers, minus those met in the index: both are 0 at the end.
 	tombstones int
 	balance    uint64 // of the hashes of their keys
+
+	batch *batch // to look for records by their keys
 }
 
 func (c *checker) report(err error) {
@@ -110,6 +113,10 @@ func (c *checker) check(ctx context.Context, tx *bbolt.Tx) error {
 	if err := ours(p, buckets); err != nil {
 		return err
 	}
+	err = safely(func() (err error) { c.batch, err = c.store.newBatch(tx); return err })
+	if err != nil {
+		return err
+	}
 	for _, b := range buckets {
 		f := func(e element) {
 			if e.bucket {
@@ -121,6 +128,8 @@ func (c *checker) check(ctx context.Context, tx *bbolt.Tx) error {
 			f = c.record
 		case string(bucketGraves):
 			f = c.grave
+		case string(bucketAliases):
+			f = c.alias
 		case string(bucketMeta):
 			if native.Uint64(b.value) == 0 {
 				continue // inline: ours has read it
@@ -175,6 +184,7 @@ func (c *checker) record(e element) {
 			c.tombstones++
 			c.balance += xxhash.Sum64(appendGrave(nil, h.died, session))
 		}
+		c.names(string(session), &h)
 		return
 	}
 	if !bytes.Equal(prefix, c.prefix) {
@@ -218,4 +228,47 @@ func (c *checker) grave(e element) {
 	}
 	c.tombstones--
 	c.balance -= xxhash.Sum64(e.key)
+}
+
+// names looks whether a session has the aliases that its header lists. Past its expiry another may have taken them, and in a file of the format that has no
+// index of them nobody has any.
+func (c *checker) names(session string, h *header) {
+	if h.expires.Past(c.batch.wall) || c.batch.aliases == nil {
+		return
+	}
+	for _, a := range h.names() {
+		err := safely(func() error {
+			holder, err := c.batch.holder(a)
+			if err == nil && holder != session {
+				err = fmt.Errorf("the index of aliases has session %.64q for it", holder)
+			}
+			return err
+		})
+		if err != nil {
+			c.report(fmt.Errorf("session %q, alias %q: %w", session, a, err))
+		}
+	}
+}
+
+// alias looks at a record of the index of aliases.
+func (c *checker) alias(e element) {
+	if e.bucket {
+		c.report(fmt.Errorf("index of aliases, record under key %.64q: it has become a bucket", e.key))
+		return
+	}
+	session, err := decodeAlias(e.key, e.value)
+	if err != nil {
+		c.report(&store.CorruptError{Alias: string(e.key), Reason: err.Error()})
+		return
+	}
+	err = safely(func() error {
+		h, err := c.batch.find(appendPrefix(nil, string(session)))
+		if err == nil && !slices.Contains(h.names(), string(e.key)) {
+			err = errors.New("it does not list it")
+		}
+		return err
+	})
+	if err != nil {
+		c.report(fmt.Errorf("index of aliases: %q is session %q's: %w", e.key, session, err))
+	}
 }

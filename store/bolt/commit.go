@@ -208,6 +208,10 @@ func limit(tx *bbolt.Tx, items []*item, graves int) int {
 		records += 2      // the header's; with a wipe, the leaf on which the entries end
 		if it.change != nil {
 			records += int64(len(it.change.Puts) + len(it.change.Deletes))
+			for _, a := range it.change.Aliases {
+				size += 4 * int64(len(a)+16<<10)
+			}
+			records += int64(len(it.change.Aliases))
 			for i := range it.change.Puts {
 				size += 4 * int64(len(it.change.Puts[i].Value)+16<<10)
 			}

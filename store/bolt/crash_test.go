@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +39,14 @@ func crashPuts(epoch, seq uint64) (es []store.Entry) {
 		es = append(es, store.Entry{Key: key, Value: append(stamp, bytes.Repeat([]byte{byte(seq)}, size)...)})
 	}
 	return es
+}
+
+// crashAliases are the session's aliases after change seq: some come, some go, some stay.
+func crashAliases(id string, seq uint64) (aliases []string) {
+	for i := range uint64(3) {
+		aliases = append(aliases, fmt.Sprintf("alias %d of %s", seq/(i+1), id))
+	}
+	return slices.Compact(aliases)
 }
 
 // crashState is what a session may be found as.
@@ -119,7 +128,7 @@ func writeSessions(do func(func(*Store) error) error, repeats bool) error {
 							seqs[id]++
 							c := store.Change{Session: id, Owner: me, Epoch: epochs[id], Seq: seqs[id], Create: true}
 							if c.Delete = crashDeletes(c.Seq); !c.Delete {
-								c.Puts = crashPuts(c.Epoch, c.Seq)
+								c.Puts, c.Aliases = crashPuts(c.Epoch, c.Seq), crashAliases(id, c.Seq)
 							}
 							changes = append(changes, c)
 							say("try", id, c.Epoch, c.Seq)
@@ -260,6 +269,9 @@ func matches(snap store.Snapshot, p crashState) bool {
 	var want []store.Entry
 	if p.madeSeq > 0 {
 		want = crashPuts(p.madeEpoch, p.madeSeq)
+	}
+	if p.madeSeq > 0 && !slices.Equal(h.Aliases, crashAliases(h.Session, p.madeSeq)) {
+		return false
 	}
 	if h.Epoch != p.epoch || h.Seq != p.seq || h.Deleted != p.deleted || len(snap.Entries) != len(want) {
 		return false

@@ -61,24 +61,28 @@
 // everything, and finds what is damaged but also what is missing; [Options.Check] does so at Open.
 // A file that is damaged while it is open is not Open's case: it is noticed by what meets it.
 //
-// No page of sessions is believed before the pages from the root to it were looked at: one with a wrong count, length or
+// No page of sessions or aliases is believed before the pages from the root to it were looked at: one with a wrong count, length or
 // place, or with keys that do not belong there, is an error to a Load, a claim and a walk, which ends there. So nothing is
 // absent because damage hides it, and no old version of a record comes back from behind the end of a page. Nor does a write wash damage away:
 // such a page stays as it is, and changes that need it are Undecided. No session is lost to a write that was not lost before,
-// and none that damage hides is made again at epoch 1.
+// and none that damage hides is made again at epoch 1; nor is an alias that damage hides given to another. A damaged record of an alias is
+// written anew by the next change of its session.
 //
 // A page, or the part of one that takes several, that is whole but not the latest, because the disk dropped a write that it
 // had acknowledged, nothing here can tell.
 //
 // # Layout
 //
-// Three buckets. "meta" has the magic string and the version of the format. "sessions" has, for each
+// Four buckets. "meta" has the magic string and the version of the format. "sessions" has, for each
 // session, a header record under uvarint(len(ID)) ID, and after it an entry record for each
 // entry under uvarint(len(ID)) ID 0x00 key: one session's records lie together, on the same pages. The
 // main entry, whose key is empty, is kept within the header record up to 1 KiB, so that the
 // flush of a session of one entry is a single put. "graves" lists tombstones by age; every commit
 // removes the few oldest that are older than [Options.TombstoneRetention]. Sessions and entries that
-// have expired are not removed: their owner's deletes do that. The records' bytes are defined in record.go.
+// have expired are not removed: their owner's deletes do that. "aliases" says which session has an alias. The records' bytes are defined in record.go.
+//
+// The format is version 2. A file of version 1, which has no aliases, is read and written as it is, and becomes one of version 2 with the
+// first change that names an alias: programs that know version 1 only, and would not keep aliases unique, do not open it from then on.
 //
 // A header does not count its entries. It would have to know of every put whether
 // it is the key's first, which is a search more for each entry of a flush. That an

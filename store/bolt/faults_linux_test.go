@@ -25,7 +25,7 @@ func fewChild() error {
 	}
 	me := store.Owner{Node: "child", Incarnation: store.Incarnation{1}}
 	for seq := uint64(1); seq <= 4; seq++ {
-		c := store.Change{Session: crashSession(0), Owner: me, Epoch: 1, Seq: seq, Create: true, Puts: crashPuts(1, seq)}
+		c := store.Change{Session: crashSession(0), Owner: me, Epoch: 1, Seq: seq, Create: true, Puts: crashPuts(1, seq), Aliases: crashAliases(crashSession(0), seq)}
 		fmt.Printf("try %s 1 %d\n", c.Session, seq)
 		err := r.do(func(s *Store) error {
 			if _, err := s.Load(ctx, c.Session); err != nil {

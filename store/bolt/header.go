@@ -27,9 +27,7 @@ type header struct {
 func (h *header) head(session string) store.Header {
 	s := h.fence(session)
 	s.Owner.Node = string(h.node)
-	if h.flags&flagExtras != 0 {
-		s.Aliases, _, _ = decodeAliases(h.aliases)
-	}
+	s.Aliases = h.names()
 	return s
 }
 

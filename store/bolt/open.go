@@ -22,13 +22,17 @@ var (
 	bucketMeta     = []byte("meta")
 	bucketSessions = []byte("sessions")
 	bucketGraves   = []byte("graves")
+	bucketAliases  = []byte("aliases") // from format 2 on
 
 	keyMagic  = []byte("magic")  // → magic
 	keyFormat = []byte("format") // → uint32: the version of the layout in record.go
 	magic     = []byte("kvstore/store/bolt")
 )
 
-const format = 1
+const (
+	format       = 2
+	formatBefore = 1 // which is read and written, too
+)
 
 // ErrLocked is what Open's error wraps if another process, or another Open of this one, holds the file.
 var ErrLocked = errors.New("another process, or another Open of this one, holds it")
@@ -186,10 +190,15 @@ func ours(p *pager, buckets []element) error {
 	if found[string(keyMagic)] != string(magic) {
 		return fmt.Errorf("it is another program's bbolt file: no %q in it, its buckets are [%.200s]", magic, strings.Join(names, " "))
 	}
-	if v := found[string(keyFormat)]; v != string(formatValue()) {
-		return fmt.Errorf("its format version is %s, this program knows version %d only", formatName(v), format)
+	v := found[string(keyFormat)]
+	if !known(v) {
+		return fmt.Errorf("its format version is %s, this program knows the versions %d and %d only", formatName(v), formatBefore, format)
 	}
-	for _, want := range [][]byte{bucketSessions, bucketGraves} {
+	wanted := [][]byte{bucketSessions, bucketGraves}
+	if v == string(formatValue(format)) {
+		wanted = append(wanted, bucketAliases)
+	}
+	for _, want := range wanted {
 		if !strings.Contains(strings.Join(names, " "), fmt.Sprintf("%q", want)) {
 			return fmt.Errorf("bucket %q is missing", want)
 		}
@@ -197,7 +206,11 @@ func ours(p *pager, buckets []element) error {
 	return nil
 }
 
-func formatValue() []byte { return binary.BigEndian.AppendUint32(nil, format) }
+func formatValue(version uint32) []byte { return binary.BigEndian.AppendUint32(nil, version) }
+
+func known(v string) bool {
+	return v == string(formatValue(format)) || v == string(formatValue(formatBefore))
+}
 
 func formatName(v string) string {
 	if len(v) != 4 {
@@ -262,7 +275,7 @@ func (s *Store) prepare() error {
 		b := tx.Bucket(bucketMeta)
 		if k, _ := tx.Cursor().First(); k == nil {
 			empty = true
-		} else if b == nil || string(b.Get(keyMagic)) != string(magic) || string(b.Get(keyFormat)) != string(formatValue()) {
+		} else if b == nil || string(b.Get(keyMagic)) != string(magic) || !known(string(b.Get(keyFormat))) {
 			return errors.New("it was replaced while it was being opened")
 		}
 		return nil
@@ -271,13 +284,13 @@ func (s *Store) prepare() error {
 		return err
 	}
 	return s.update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketSessions, bucketGraves} {
+		for _, name := range [][]byte{bucketMeta, bucketSessions, bucketGraves, bucketAliases} {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}
 		}
 		b := tx.Bucket(bucketMeta)
-		return errors.Join(b.Put(keyMagic, magic), b.Put(keyFormat, formatValue()))
+		return errors.Join(b.Put(keyMagic, magic), b.Put(keyFormat, formatValue(format)))
 	})
 }
 

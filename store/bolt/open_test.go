@@ -99,13 +99,16 @@ func TestOpenRefuses(t *testing.T) {
 		refused(t, made("unlisted", foreign, &bbolt.Options{NoFreelistSync: true}), `"users"`)
 	})
 	t.Run("a later version", func(t *testing.T) {
-		refused(t, made(filepath.Base(our("later")), version(binary.BigEndian.AppendUint32(nil, 2)), nil), "version is 2")
+		refused(t, made(filepath.Base(our("later")), version(binary.BigEndian.AppendUint32(nil, format+1)), nil), "version is 3")
 	})
 	t.Run("a strange version", func(t *testing.T) {
 		refused(t, made(filepath.Base(our("strange")), version([]byte("one")), nil), `version is "one"`)
 	})
 	t.Run("a missing bucket", func(t *testing.T) {
 		refused(t, made(filepath.Base(our("bucket")), func(tx *bbolt.Tx) error { return tx.DeleteBucket(bucketGraves) }, nil), `"graves" is missing`)
+	})
+	t.Run("a missing bucket of this version", func(t *testing.T) {
+		refused(t, made(filepath.Base(our("aliases")), func(tx *bbolt.Tx) error { return tx.DeleteBucket(bucketAliases) }, nil), `"aliases" is missing`)
 	})
 	for _, mode := range []os.FileMode{0, 0o400} {
 		t.Run("mode "+mode.String(), func(t *testing.T) {

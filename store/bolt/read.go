@@ -52,7 +52,7 @@ func (s *Store) load(ctx context.Context, session string, read func(rd *reader) 
 			return &faultError{cause: "a bucket is missing"}
 		}
 		key := appendPrefix(nil, session)
-		pages, err := newSound(tx, b)
+		pages, err := newSound(tx, b, bucketSessions)
 		if err != nil {
 			return &faultError{cause: err}
 		}

@@ -45,6 +45,8 @@ import (
 // The bucket "graves" indexes tombstones by age, for their collection. Key: 8 bytes, when the
 // session was deleted in ms, then the ID. Content: the checksum alone.
 //
+// The bucket "aliases" says which session has an alias. Key: the alias. Content: the session's ID, up to the checksum.
+//
 // The checksum is XXH64 over the record's key and then its content, seeded with the
 // key's length. So a record that stands under another key is as
 // damaged as one with a flipped bit.
@@ -175,6 +177,23 @@ func decodeGrave(key, content []byte) (died uint64, session []byte, err error) {
 		return 0, nil, err
 	}
 	return binary.BigEndian.Uint64(key), key[8:], nil
+}
+
+// appendAlias appends the content of the record under alias to b, which must be empty but may have capacity.
+func appendAlias(b, alias []byte, session string) []byte {
+	return seal(alias, append(b, session...))
+}
+
+// decodeAlias reads the content of the record under alias. The session aliases content.
+func decodeAlias(alias, content []byte) (session []byte, err error) {
+	b, err := unseal(alias, content)
+	if err == nil && (len(b) == 0 || len(b) > store.MaxSession || len(alias) == 0 || len(alias) > store.MaxAlias) {
+		err = fmt.Errorf("an ID of %d bytes under an alias of %d", len(b), len(alias))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 func checksum(key, content []byte) uint64 {

@@ -203,6 +203,26 @@ func FuzzEntry(f *testing.F) {
 	})
 }
 
+func FuzzAlias(f *testing.F) {
+	f.Add([]byte("alias"), appendAlias(nil, []byte("alias"), "session"))
+	f.Add([]byte(""), appendAlias(nil, nil, "session"))
+	f.Add([]byte("alias"), appendAlias(nil, []byte("alias"), ""))
+	f.Fuzz(func(t *testing.T, alias, content []byte) {
+		for _, content := range [][]byte{content, seal(alias, bytes.Clone(content))} {
+			session, err := decodeAlias(alias, content)
+			if err != nil {
+				continue
+			}
+			if again := appendAlias(nil, alias, string(session)); !bytes.Equal(again, content) {
+				t.Fatalf("%x under %x would be written as %x", content, alias, again)
+			}
+			if len(session) == 0 || len(session) > store.MaxSession || len(alias) == 0 || len(alias) > store.MaxAlias {
+				t.Fatalf("alias %x is that of session %x", alias, session)
+			}
+		}
+	})
+}
+
 func FuzzGrave(f *testing.F) {
 	f.Add(appendGrave(nil, 1<<40, []byte("s")))
 	f.Fuzz(func(t *testing.T, key []byte) {

@@ -13,11 +13,11 @@ import (
 
 // This file looks at pages before a transaction writes them anew. bbolt takes from a page what its numbers say
 // and writes that elsewhere: of a count that lost a bit, nothing would be left but a sound page that lacks
-// sessions, whose epochs would begin again at 1. So no page of the bucket "sessions" is rewritten, and no record taken
+// sessions, whose epochs would begin again at 1, or aliases, which would be free. So no page of the buckets "sessions" and "aliases" is rewritten, and no record taken
 // for absent, before the pages from the root to it were found to be whole: gapless, in order, and within
 // the bounds that the page above sets. What the records themselves hold, their checksums tell.
 
-// sound has the pages of the bucket "sessions" as they were when the transaction began.
+// sound has the pages of a bucket as they were when the transaction began.
 type sound struct {
 	data     []byte // the map of the file, up to the end of what is in use
 	pageSize int
@@ -39,13 +39,13 @@ func (s *span) has(key []byte) bool {
 }
 
 // newSound is for the time of tx. A write transaction has changed nothing in the map before it commits.
-func newSound(tx *bbolt.Tx, sessions *bbolt.Bucket) (*sound, error) {
+func newSound(tx *bbolt.Tx, bucket *bbolt.Bucket, name []byte) (*sound, error) {
 	info := tx.DB().Info()
 	base := *(*unsafe.Pointer)(unsafe.Pointer(&info.Data)) // bbolt has no other door to whole pages
 	s := &sound{
 		data:     unsafe.Slice((*byte)(base), tx.Size()),
 		pageSize: info.PageSize,
-		root:     uint64(sessions.Root()),
+		root:     uint64(bucket.Root()),
 	}
 	if s.root != 0 {
 		return s, nil
@@ -55,7 +55,7 @@ func newSound(tx *bbolt.Tx, sessions *bbolt.Bucket) (*sound, error) {
 		return nil, err
 	}
 	err = elements(page, func(e element) error {
-		if e.bucket && bytes.Equal(e.key, bucketSessions) && len(e.value) >= 16+pageHeader {
+		if e.bucket && bytes.Equal(e.key, name) && len(e.value) >= 16+pageHeader {
 			s.inline = e.value[16:]
 		}
 		return nil
@@ -264,7 +264,7 @@ func (b *batch) soundAt(key []byte) error { return b.soundBeside(key, false) }
 // soundBeside likewise; if merges is set, of those beside them, too.
 func (b *batch) soundBeside(key []byte, merges bool) error {
 	if b.sound == nil {
-		s, err := newSound(b.tx, b.sessions)
+		s, err := newSound(b.tx, b.sessions, bucketSessions)
 		if err != nil {
 			return &faultError{cause: err}
 		}

@@ -59,7 +59,7 @@ func (s *Store) walkPage(ctx context.Context, w *walk) error {
 		if b == nil {
 			return &faultError{cause: "a bucket is missing"}
 		}
-		sound, err := newSound(tx, b)
+		sound, err := newSound(tx, b, bucketSessions)
 		if err != nil {
 			return &faultError{cause: err}
 		}
