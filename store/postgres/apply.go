@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -55,9 +54,6 @@ func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Resu
 func check(c *store.Change) (keys []string, err error) {
 	if keys, err = c.Check(); err != nil {
 		return keys, err
-	}
-	if len(c.Aliases) > 0 {
-		return nil, fmt.Errorf("store/postgres: session %q: aliases are not kept: %w", c.Session, errors.ErrUnsupported)
 	}
 	for i := range c.Puts {
 		if n := len(c.Puts[i].Value); n > MaxValue {
@@ -150,6 +146,8 @@ func (s *Store) write(ctx context.Context, memory *redo.Memory, changes []store.
 		putIDs, putKeys, putValues        [][]byte
 		putUntils                         []int64
 		deleteIDs, deleteKeys             [][]byte
+		nameChanges                       []int32
+		nameIDs, names                    [][]byte
 	)
 	for i := range changes {
 		c := &changes[i]
@@ -162,6 +160,11 @@ func (s *Store) write(ctx context.Context, memory *redo.Memory, changes []store.
 				aliases = make([][]byte, n)
 			}
 			aliases[i] = joinAliases(c.Aliases)
+		}
+		if !c.Delete {
+			for _, a := range c.Aliases {
+				nameChanges, nameIDs, names = append(nameChanges, int32(i+1)), append(nameIDs, ids[i]), append(names, []byte(a))
+			}
 		}
 		for _, f := range []struct {
 			is   bool
@@ -197,7 +200,8 @@ func (s *Store) write(ctx context.Context, memory *redo.Memory, changes []store.
 		}
 		rows, err := s.pool.Query(ctx, s.sql.apply, memory, []byte(owner.Node), owner.Incarnation,
 			flat(ids), flat(epochs), flat(seqs), flat(flags), flat(mains), flat(untils.of), flat(births.of), flat(expiries.of), flat(schemas.of), flat(aliases),
-			flat(putChanges), flat(putIDs), flat(putKeys), flat(putValues), flat(putUntils), flat(deleteChanges), flat(deleteIDs), flat(deleteKeys))
+			flat(putChanges), flat(putIDs), flat(putKeys), flat(putValues), flat(putUntils), flat(deleteChanges), flat(deleteIDs), flat(deleteKeys),
+			flat(nameChanges), flat(nameIDs), flat(names))
 		if err != nil {
 			return err
 		}
@@ -206,12 +210,16 @@ func (s *Store) write(ctx context.Context, memory *redo.Memory, changes []store.
 			var i int
 			var outcome int16
 			var h header
-			if err := rows.Scan(append([]any{&i, &outcome}, h.dest()...)...); err != nil {
+			var alias, holder []byte
+			if err := rows.Scan(append(append([]any{&i, &outcome}, h.dest()...), &alias, &holder)...); err != nil {
 				return err
 			}
 			r := &results[i-1]
 			*r = store.Result{Outcome: store.Already}
-			if outcome == 3 {
+			switch outcome {
+			case 4:
+				*r = store.Result{Outcome: store.Rejected, Err: &store.AliasError{Alias: string(alias), Session: changes[i-1].Session, Holder: string(holder)}}
+			case 3:
 				r.Outcome = store.Fenced
 				if r.Header, err = h.head(changes[i-1].Session); err != nil {
 					*r = store.Result{Outcome: store.Undecided, Err: err}

@@ -16,6 +16,9 @@
 // same row. So a late write either commits before the claim does, and the claimant reads it, or finds the new
 // epoch and writes nothing. As no transaction waits for its client, a node that is stopped in the middle of a call holds no lock.
 //
+// An alias is a row of a table of its own, which that call locks after the sessions, in one order, too. Who takes an alias from a session that is gone by expiry
+// has that session's row locked as well, so that its owner does not extend it in the same moment.
+//
 // # What is durable
 //
 // By default what was acknowledged is on the disk of the server, as far as its own settings (fsync, full_page_writes) let that be
@@ -38,7 +41,7 @@
 //
 // Open makes what it needs in a schema of its own, "kvstore" by default, and is safe when several nodes start at once. The role needs
 // the right to create a schema, or the schema must be there: [Schema] returns the statements for those who
-// apply them by hand. A schema of another format, or with other things in it, is refused.
+// apply them by hand. A schema of another format, or with other things in it, is refused: one of format 1, which has no aliases, too.
 //
 // Session IDs, keys and names are bytea, as they are arbitrary bytes: convert_from(session, 'UTF8') shows them.
 // The main entry is a column of the session's row, so that to flush a session of one entry is to update one row.

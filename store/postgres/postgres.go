@@ -98,12 +98,13 @@ func (s *Store) enter(ctx context.Context) error {
 
 func (s *Store) leave() { s.calls.Done() }
 
-// again runs f, and runs it again if the server undid it for reasons that pass: a deadlock with somebody else's statements.
+// again runs f, and runs it again if the server undid it for reasons that pass: a deadlock with somebody else's statements, or an
+// alias that changed hands meanwhile.
 func again(ctx context.Context, f func() error) error {
 	for attempt := 0; ; attempt++ {
 		err := f()
 		var perr *pgconn.PgError
-		if attempt == 3 || ctx.Err() != nil || !errors.As(err, &perr) || perr.Code != "40P01" && perr.Code != "40001" {
+		if attempt == 9 || ctx.Err() != nil || !errors.As(err, &perr) || perr.Code != "40P01" && perr.Code != "40001" {
 			return wrap(err)
 		}
 	}
@@ -118,19 +119,21 @@ func wrap(err error) error {
 
 // statements are the calls of the schema's functions.
 type statements struct {
-	apply, claim, load, sessions, owned, harden, memory, keepAlive, nodes, sweep string
+	apply, claim, load, lookup, sessions, owned, harden, memory, keepAlive, nodes, sweep string
 }
 
 func newStatements(schema string) statements {
 	in := func(sql string) string { return strings.ReplaceAll(sql, "{schema}", quoted(schema)) }
 	return statements{
-		apply: in(`SELECT * FROM {schema}.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)`),
+		apply: in(`SELECT * FROM {schema}.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)`),
 		claim: in(`SELECT * FROM {schema}.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`),
 		load: in(`SELECT ` + headerColumns + `, NULL::bytea AS key, CASE WHEN $2::bytea[] IS NULL OR '' = ANY ($2) THEN CASE WHEN NOT {schema}.past(main_until) THEN main END END AS value, main_until AS until
 			FROM {schema}.session WHERE session = $1
 			UNION ALL
 			SELECT 0, 0, NULL, NULL, NULL, NULL, 0, 0, NULL, key, value, until
 			FROM {schema}.entry WHERE session = $1 AND ($2 IS NULL OR key = ANY ($2)) AND NOT {schema}.past(until)`),
+		lookup: in(`SELECT ` + headerColumns + `, session FROM {schema}.session s
+			WHERE session = (SELECT session FROM {schema}.alias WHERE alias = $1) AND NOT {schema}.gone(s)`),
 		sessions: in(`SELECT ` + headerColumns + `, session FROM {schema}.session WHERE session > $1 AND NOT deleted ORDER BY session LIMIT $2`),
 		owned: in(`SELECT ` + headerColumns + `, session FROM {schema}.session
 			WHERE session > $1 AND NOT deleted AND incarnation = $3 ORDER BY incarnation, session LIMIT $2`),
@@ -144,4 +147,7 @@ func newStatements(schema string) statements {
 
 func quoted(schema string) string { return pgx.Identifier{schema}.Sanitize() }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store     = (*Store)(nil)
+	_ store.Directory = (*Store)(nil)
+)

@@ -33,7 +33,7 @@ func open(t testing.TB, url string, o *Options) *Store {
 func TestContract(t *testing.T) {
 	srv := pgserver.Start(t, "fsync=off")
 	o, conn := fresh(), connect(t, srv.URL())
-	clear := fmt.Sprintf("TRUNCATE %[1]s.session, %[1]s.entry, %[1]s.node, %[1]s.memory", pgx.Identifier{o.Schema}.Sanitize())
+	clear := fmt.Sprintf("TRUNCATE %[1]s.session, %[1]s.entry, %[1]s.alias, %[1]s.node, %[1]s.memory", pgx.Identifier{o.Schema}.Sanitize())
 	storetest.Run(t, func(t *testing.T) store.Store {
 		st := open(t, srv.URL(), o) // the schema of the case before
 		exec(t, conn, clear)

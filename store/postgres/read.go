@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"iter"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/seed-6f1f505d/kvstore/store"
 )
 
@@ -42,6 +44,24 @@ func (s *Store) Load(ctx context.Context, session string, keys ...string) (store
 		}
 	}
 	return snap, errors.Join(damaged, wrap(rows.Err()))
+}
+
+// Lookup implements [store.Directory]. It is one statement.
+func (s *Store) Lookup(ctx context.Context, alias string) (store.Header, error) {
+	if err := s.enter(ctx); err != nil {
+		return store.Header{}, err
+	}
+	defer s.leave()
+	var h header
+	var session []byte
+	err := s.pool.QueryRow(ctx, s.sql.lookup, []byte(alias)).Scan(append(h.dest(), &session)...)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return store.Header{}, nil
+	}
+	if err != nil {
+		return store.Header{}, wrap(err)
+	}
+	return h.head(string(session))
 }
 
 // bytesOf returns strings as the driver takes them for bytea[]; never nil, which would be NULL.

@@ -36,7 +36,7 @@ func TestRefusals(t *testing.T) {
 		{as("poor"), Options{}, []string{"may not make it", "CREATE", "postgres.Schema"}},
 		{as("frozen"), Options{}, []string{"read-only"}},
 		{srv.URL(), Options{Schema: "shop"}, []string{"shop", "not kvstore's", "Options.Schema"}},
-		{srv.URL(), Options{Schema: "newer"}, []string{"newer", "format 7", "1"}},
+		{srv.URL(), Options{Schema: "newer"}, []string{"newer", "format 7", "2"}},
 		{srv.URL(), Options{Schema: strings.Repeat("x", 64)}, []string{"Options.Schema", "63"}},
 		{srv.URL(), Options{TombstoneRetention: -1}, []string{"TombstoneRetention"}},
 	} {

@@ -13,7 +13,7 @@ import (
 )
 
 // format is the version of the schema.
-const format = 1
+const format = 2
 
 //go:embed schema.sql
 var schemaSQL string

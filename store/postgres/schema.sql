@@ -1,4 +1,4 @@
--- kvstore format 1. Everything is in one schema; {schema} stands for its name, quoted.
+-- kvstore format 2. Everything is in one schema; {schema} stands for its name, quoted.
 -- It is applied by whoever opens the store first, in one transaction. To apply it by hand, take what
 -- postgres.Schema prints.
 
@@ -32,6 +32,13 @@ CREATE TABLE {schema}.entry (
     PRIMARY KEY (session, key)
 );
 
+-- Which session has an alias: its header lists it. What the header of one that has expired lists, another may have taken.
+CREATE TABLE {schema}.alias (
+    alias   bytea PRIMARY KEY,
+    session bytea NOT NULL
+);
+CREATE INDEX alias_session ON {schema}.alias (session, alias);
+
 CREATE TABLE {schema}.node (
     incarnation uuid        PRIMARY KEY,
     name        bytea       NOT NULL,
@@ -44,13 +51,17 @@ CREATE TABLE {schema}.node (
 CREATE UNLOGGED TABLE {schema}.memory (one boolean PRIMARY KEY CHECK (one), name uuid NOT NULL);
 
 CREATE TABLE {schema}.format (version integer NOT NULL);
-INSERT INTO {schema}.format VALUES (1);
+INSERT INTO {schema}.format VALUES (2);
 
 CREATE FUNCTION {schema}.past(expires bigint) RETURNS boolean LANGUAGE sql VOLATILE
 AS $$ SELECT expires <> 0 AND expires <= floor(extract(epoch FROM clock_timestamp()) * 1000) $$;
 
 CREATE FUNCTION {schema}.alive(of uuid) RETURNS boolean LANGUAGE sql VOLATILE
 AS $$ SELECT EXISTS (SELECT FROM {schema}.node WHERE incarnation = of AND ends > clock_timestamp()) $$;
+
+-- gone tells whether no session is left, for whoever does not own it.
+CREATE FUNCTION {schema}.gone(s {schema}.session) RETURNS boolean LANGUAGE sql VOLATILE
+AS $$ SELECT s.deleted OR {schema}.past(s.expires) AND (s.released OR NOT {schema}.alive(s.incarnation)) $$;
 
 -- begin_write is the first thing in each function that writes. A commit that need not be durable is not waited for by
 -- anybody; a durable one makes all before it durable, too, as the log is one sequence. Settings that ask for more than the local
@@ -84,7 +95,7 @@ BEGIN
 END $$;
 
 -- apply writes changes of different sessions by one owner, in the order of their sessions, and returns those that it did not write: 2 is already there,
--- 3 fenced. Arrays of which each element would be 0 or NULL may be NULL themselves.
+-- 3 fenced, 4 names an alias that another session has. Arrays of which each element would be 0 or NULL may be NULL themselves.
 --
 -- The update takes the rows' locks, in that order, and looks at each row as it is when it has its lock; every statement after it sees what was committed until then, and
 -- nobody can change these sessions any more. In one statement with it a delete would not see an entry that was committed
@@ -97,10 +108,12 @@ CREATE FUNCTION {schema}.apply(
     mains bytea[], main_untils bigint[],
     births bigint[], expiries bigint[], schemas bigint[], alias_lists bytea[],
     put_changes integer[], put_ids bytea[], put_keys bytea[], put_values bytea[], put_untils bigint[],
-    delete_changes integer[], delete_ids bytea[], delete_keys bytea[]
+    delete_changes integer[], delete_ids bytea[], delete_keys bytea[],
+    name_changes integer[], name_ids bytea[], names bytea[] -- the aliases, each for itself, in their order
 ) RETURNS TABLE (
     change integer, outcome smallint,
-    epoch bigint, seq bigint, node bytea, incarnation uuid, released boolean, deleted boolean, expires bigint, schema bigint, aliases bytea
+    epoch bigint, seq bigint, node bytea, incarnation uuid, released boolean, deleted boolean, expires bigint, schema bigint, aliases bytea,
+    alias bytea, holder bytea
 ) LANGUAGE plpgsql VOLATILE
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
@@ -110,10 +123,19 @@ DECLARE
     every CONSTANT integer := (SELECT bit_or(f) FROM unnest(flags) f);
     done bigint[];  -- changes that were written, by their places
     ruins bigint[]; -- creations in the place of a session that expired, and nobody alive can have extended
+    holders bytea[] := '{}'; -- sessions that have an alias which is named, as it seems
+    renames bigint[]; -- changes that will be written, unless they are denied, after which a session may have other aliases
+    fresh bytea[];    -- aliases that nobody had
+    one record;
+    denied bigint[]; denied_names bytea[] := '{}'; denied_holders bytea[] := '{}';
 BEGIN
     PERFORM {schema}.begin_write(memory IS NULL);
     IF memory IS NOT NULL THEN
         PERFORM {schema}.remembers(memory);
+    END IF;
+
+    IF names IS NOT NULL THEN
+        SELECT coalesce(array_agg(a.session), '{}') INTO holders FROM {schema}.alias a WHERE a.alias = ANY (names);
     END IF;
 
     IF every & 1 <> 0 THEN
@@ -121,12 +143,69 @@ BEGIN
         SELECT c.id, 0, owner, true FROM unnest(ids, flags) AS c (id, flags)
         WHERE c.flags & 1 <> 0
         ON CONFLICT DO NOTHING;
-        PERFORM FROM {schema}.session s WHERE s.session = ANY (ids) ORDER BY s.session FOR NO KEY UPDATE;
+        PERFORM FROM {schema}.session s WHERE s.session = ANY (ids || holders) ORDER BY s.session FOR NO KEY UPDATE;
         SELECT array_agg(c.i) INTO ruins
         FROM unnest(ids, epochs, flags) WITH ORDINALITY AS c (id, epoch, flags, i) JOIN {schema}.session s ON s.session = c.id
         WHERE c.flags & 1 <> 0 AND s.epoch < c.epoch AND NOT s.deleted AND {schema}.past(s.expires) AND (s.released OR NOT {schema}.alive(s.incarnation));
         IF ruins IS NOT NULL THEN
             DELETE FROM {schema}.entry e USING unnest(ids) WITH ORDINALITY AS c (id, i) WHERE c.i = ANY (ruins) AND e.session = c.id;
+        END IF;
+    END IF;
+
+    -- Sessions were locked first, in order, and aliases are after that, in order: nobody waits in a circle. Whoever takes an alias from a session that
+    -- is gone has that session locked, too, so that its owner does not extend it meanwhile.
+    IF names IS NOT NULL OR EXISTS (SELECT FROM {schema}.alias) THEN
+        IF every & 1 = 0 THEN
+            PERFORM FROM {schema}.session s WHERE s.session = ANY (ids || holders) ORDER BY s.session FOR NO KEY UPDATE;
+        END IF;
+        SELECT array_agg(c.i) INTO renames
+        FROM unnest(ids, epochs, seqs, flags, births, alias_lists) WITH ORDINALITY AS c (id, epoch, seq, flags, birth, aliases, i)
+        JOIN {schema}.session s ON s.session = c.id
+        WHERE (s.aliases IS DISTINCT FROM CASE WHEN c.flags & 2 = 0 THEN c.aliases END OR s.aliases IS NOT NULL AND {schema}.past(s.expires))
+            AND CASE WHEN s.epoch = c.epoch AND s.incarnation = owner
+                THEN s.seq < c.seq AND (c.birth IS NULL OR s.seq >= c.birth) AND (NOT s.deleted OR c.flags & 3 <> 0)
+            ELSE c.flags & 1 <> 0 AND s.epoch < c.epoch AND (s.deleted OR c.i = ANY (ruins)) END;
+        IF renames IS NOT NULL THEN
+            WITH concerned AS (
+                SELECT w.name, w.id, w.i FROM unnest(name_changes, name_ids, names) AS w (i, id, name) WHERE w.i = ANY (renames)
+                UNION ALL
+                SELECT a.alias, c.id, c.i FROM unnest(ids) WITH ORDINALITY AS c (id, i) JOIN {schema}.alias a ON a.session = c.id WHERE c.i = ANY (renames)
+            ), made AS (
+                INSERT INTO {schema}.alias AS a (alias, session)
+                SELECT DISTINCT ON (k.name) k.name, k.id FROM concerned k ORDER BY k.name, k.i
+                ON CONFLICT ON CONSTRAINT alias_pkey DO UPDATE SET session = a.session WHERE false -- which locks it
+                RETURNING a.alias
+            )
+            SELECT array_agg(m.alias) INTO fresh FROM made m;
+
+            IF NOT EXISTS (
+                SELECT FROM unnest(name_changes, name_ids, names) AS w (i, id, name) JOIN {schema}.alias a ON a.alias = w.name
+                WHERE w.i = ANY (renames) AND a.session <> w.id
+            ) THEN
+                DELETE FROM {schema}.alias a USING unnest(ids) WITH ORDINALITY AS c (id, i)
+                WHERE c.i = ANY (renames) AND a.session = c.id
+                    AND NOT EXISTS (SELECT FROM unnest(name_changes, names) AS w (i, name) WHERE w.i = c.i AND w.name = a.alias);
+            ELSE -- one after the other
+                DELETE FROM {schema}.alias a WHERE a.alias = ANY (fresh);
+                FOR one IN
+                    SELECT c.i, c.id, array(SELECT w.name FROM unnest(name_changes, names) WITH ORDINALITY AS w (i, name, n) WHERE w.i = c.i ORDER BY w.n) AS wanted
+                    FROM unnest(ids) WITH ORDINALITY AS c (id, i) WHERE c.i = ANY (renames) ORDER BY c.i
+                LOOP
+                    SELECT w.name, a.session INTO alias, holder
+                    FROM unnest(one.wanted) WITH ORDINALITY AS w (name, n) JOIN {schema}.alias a ON a.alias = w.name JOIN {schema}.session h ON h.session = a.session
+                    WHERE a.session <> one.id AND NOT {schema}.gone(h) ORDER BY w.n LIMIT 1;
+                    IF FOUND THEN
+                        denied := denied || one.i; denied_names := denied_names || alias; denied_holders := denied_holders || holder;
+                        CONTINUE;
+                    END IF;
+                    IF EXISTS (SELECT FROM {schema}.alias a WHERE a.alias = ANY (one.wanted) AND a.session <> ALL (ids || holders)) THEN
+                        RAISE EXCEPTION 'the session that has an alias is another one now' USING ERRCODE = '40001';
+                    END IF;
+                    DELETE FROM {schema}.alias a WHERE a.session = one.id AND a.alias <> ALL (one.wanted);
+                    INSERT INTO {schema}.alias AS a (alias, session) SELECT w.name, one.id FROM unnest(one.wanted) AS w (name)
+                    ON CONFLICT ON CONSTRAINT alias_pkey DO UPDATE SET session = excluded.session WHERE a.session <> excluded.session;
+                END LOOP;
+            END IF;
         END IF;
     END IF;
 
@@ -147,6 +226,7 @@ BEGIN
             WHEN s.epoch = c.epoch AND s.incarnation = owner
                 THEN s.seq < c.seq AND (c.birth IS NULL OR s.seq >= c.birth) AND (NOT s.deleted OR c.flags & 3 <> 0)
             ELSE c.flags & 1 <> 0 AND s.epoch < c.epoch AND (s.deleted OR c.i = ANY (ruins)) END
+            AND (denied IS NULL OR c.i <> ALL (denied))
         RETURNING c.i
     )
     SELECT coalesce(array_agg(i), '{}') INTO done FROM written;
@@ -171,8 +251,9 @@ BEGIN
 
     IF cardinality(done) < n THEN
         RETURN QUERY
-        SELECT c.i::integer, (CASE WHEN s.epoch = c.epoch AND s.incarnation = owner AND c.seq <= s.seq THEN 2 ELSE 3 END)::smallint,
-            s.epoch, s.seq, s.node, s.incarnation, s.released, s.deleted, s.expires, s.schema, s.aliases
+        SELECT c.i::integer, (CASE WHEN c.i = ANY (denied) THEN 4 WHEN s.epoch = c.epoch AND s.incarnation = owner AND c.seq <= s.seq THEN 2 ELSE 3 END)::smallint,
+            s.epoch, s.seq, s.node, s.incarnation, s.released, s.deleted, s.expires, s.schema, s.aliases,
+            denied_names[array_position(denied, c.i)], denied_holders[array_position(denied, c.i)]
         FROM unnest(ids, epochs, seqs) WITH ORDINALITY AS c (id, epoch, seq, i)
         LEFT JOIN {schema}.session s ON s.session = c.id
         WHERE NOT c.i = ANY (done);
@@ -227,6 +308,12 @@ BEGIN
         IF true = ANY (gones) THEN
             DELETE FROM {schema}.entry e USING unnest(ids, verdicts, gones) AS c (id, verdict, gone)
             WHERE c.verdict = 5 AND c.gone AND e.session = c.id;
+            IF EXISTS (SELECT FROM {schema}.alias) THEN
+                PERFORM FROM {schema}.alias a JOIN unnest(ids, verdicts, gones) AS c (id, verdict, gone) ON a.session = c.id
+                WHERE c.verdict = 5 AND c.gone ORDER BY a.alias FOR UPDATE OF a;
+                DELETE FROM {schema}.alias a USING unnest(ids, verdicts, gones) AS c (id, verdict, gone)
+                WHERE c.verdict = 5 AND c.gone AND a.session = c.id;
+            END IF;
         END IF;
         UPDATE {schema}.session s SET
             epoch = greatest(c.proposal, s.epoch + 1), seq = 0, node = c.name, incarnation = c.claimant, released = false, deleted = false, ended = NULL,
