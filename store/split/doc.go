@@ -18,6 +18,7 @@
 //     epoch on record is not its own. The new owner then drops the session, is told (Hooks.Fenced, Hooks.Lost), and with the next claim raises the
 //     epoch in data again, to the one that it has in owners: it is not asked for another one. What the former owner wrote in between is part of what it finds.
 //   - So that data does not forget claims, have it confirm them (a Redis store's Replicas, say). Then no late write lands at all, as long as what was confirmed stays.
+//   - Aliases are data's, and written with the changes that name them: they are unique if they are in data. Owners knows nothing of them.
 //   - What data forgets of changes that it acknowledged is lost, as without this package.
 //
 // A node's question for the owner (a Load) is answered from both, and owners wins.

@@ -53,6 +53,26 @@ func (s *Store) WatchNodes(ctx context.Context, changed func()) error {
 	return inOwners(w.WatchNodes(ctx, changed))
 }
 
+// Lookup implements [store.Directory], if data does. The alias is looked up in data, and the owner of what is found in owners.
+func (s *Store) Lookup(ctx context.Context, alias string) (store.Header, error) {
+	if err := s.usable(ctx); err != nil {
+		return store.Header{}, err
+	}
+	d, ok := s.data.(store.Directory)
+	if !ok {
+		return store.Header{}, inData(fmt.Errorf("it looks no aliases up: %w", errors.ErrUnsupported))
+	}
+	h, err := d.Lookup(ctx, alias)
+	if err != nil || !h.Exists() {
+		return h, inData(err)
+	}
+	owned, err := s.owners.Load(ctx, h.Session, probe)
+	if err != nil && owned.Header.Epoch > 0 {
+		err = nil // the header is sound
+	}
+	return merge(owned.Header, h), inOwners(err)
+}
+
 // Sessions implements [store.Store]. It is a walk of data.
 func (s *Store) Sessions(ctx context.Context, q store.Query) iter.Seq2[store.Header, error] {
 	return s.data.Sessions(ctx, q)
@@ -175,8 +195,9 @@ func in(part string, err error) error {
 }
 
 var (
-	_ store.Store   = (*Store)(nil)
-	_ store.Barrier = (*Store)(nil)
-	_ store.Watcher = (*Store)(nil)
-	_ store.Ranger  = (*Store)(nil)
+	_ store.Store     = (*Store)(nil)
+	_ store.Barrier   = (*Store)(nil)
+	_ store.Directory = (*Store)(nil)
+	_ store.Watcher   = (*Store)(nil)
+	_ store.Ranger    = (*Store)(nil)
 )

@@ -286,3 +286,58 @@ func TestBarrier(t *testing.T) {
 		t.Errorf("after Close: %v", err)
 	}
 }
+
+// An alias leads to the owner that owners knows, though data has forgotten the claim. Where data keeps no aliases nothing is found, and nothing named.
+func TestLookup(t *testing.T) {
+	data := &replicated{Store: memory.New(), replica: memory.New()}
+	named := directory{data}
+	st := split.New(memory.New(), named)
+	defer st.Close()
+	a, b := owner("a"), owner("b")
+	name := func(st store.Store, session string, o store.Owner, epoch, seq uint64) store.Result {
+		t.Helper()
+		rs, err := st.Apply(t.Context(), []store.Change{{Session: session, Owner: o, Epoch: epoch, Seq: seq, Create: epoch == 1, Aliases: []string{"x"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rs[0]
+	}
+	if r := name(st, "s", a, 1, 1); r.Outcome != store.Applied {
+		t.Fatalf("%+v", r)
+	}
+	data.cut = true
+	claim(t, st, b, store.Granted, 2)
+	data.failOver()
+	if h, err := st.Lookup(t.Context(), "x"); err != nil || !h.HeldBy(b, 2) || h.Session != "s" || len(h.Aliases) != 1 {
+		t.Errorf("the alias leads to %+v, %v", h, err)
+	}
+
+	// What is rejected for its alias is not made, in neither of the two; without the alias it is.
+	var taken *store.AliasError
+	if r := name(st, "t", a, 1, 1); r.Outcome != store.Rejected || !errors.As(r.Err, &taken) || taken.Holder != "s" {
+		t.Errorf("a creation that names it: %+v", r)
+	}
+	if snap, err := st.Load(t.Context(), "t"); err != nil || snap.Header.Exists() {
+		t.Errorf("what was rejected is %+v, %v", snap.Header, err)
+	}
+	rs, err := st.Apply(t.Context(), []store.Change{{Session: "t", Owner: a, Epoch: 1, Seq: 2, Create: true, Birth: 1}})
+	if err != nil || rs[0].Outcome != store.Applied {
+		t.Errorf("without the alias: %+v, %v", rs, err)
+	}
+
+	none := split.New(memory.New(), plain{memory.New()})
+	defer none.Close()
+	if _, err := none.Lookup(t.Context(), "x"); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("of data that looks nothing up: %v", err)
+	}
+}
+
+// plain hides the optional powers of a store.
+type plain struct{ store.Store }
+
+// directory has a replicated store look up where it is now.
+type directory struct{ *replicated }
+
+func (d directory) Lookup(ctx context.Context, alias string) (store.Header, error) {
+	return d.Store.(store.Directory).Lookup(ctx, alias)
+}
