@@ -35,7 +35,7 @@ func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Resu
 	results := make([]store.Result, len(changes))
 	some, places := make([]store.Change, 0, len(changes)), make([]int, 0, len(changes))
 	for i := range changes {
-		if keys, err := check(&changes[i]); err != nil {
+		if keys, err := s.check(&changes[i]); err != nil {
 			results[i] = store.Result{Outcome: store.Rejected, Err: err, Keys: keys}
 		} else {
 			some, places = append(some, changes[i]), append(places, i)
@@ -112,12 +112,12 @@ func (s *Store) write(ctx context.Context, script *script, changes []store.Chang
 var errFollows = errors.New("an earlier change of this session failed")
 
 // check reports what can never be written, with the keys to blame.
-func check(c *store.Change) (keys []string, err error) {
+func (s *Store) check(c *store.Change) (keys []string, err error) {
 	if keys, err = c.Check(); err != nil {
 		return keys, err
 	}
-	if len(c.Aliases) > 0 {
-		return nil, fmt.Errorf("store/redis: session %q: aliases are not kept: %w", c.Session, errors.ErrUnsupported)
+	if len(c.Aliases) > 0 && len(s.buckets) > 1 {
+		return nil, errBuckets(fmt.Sprintf("session %q: ", c.Session))
 	}
 	for i := range c.Puts {
 		if n := len(c.Puts[i].Value); n > MaxValue {
@@ -190,12 +190,12 @@ func (s *Store) divide(changes []store.Change, places []int) (ps []*portion, lat
 
 func (s *Store) applyCall(p *portion, changes []store.Change) *call {
 	b := &s.buckets[p.bucket]
-	n := 5 + 7*len(p.places)
+	n := 6 + 7*len(p.places)
 	for _, i := range p.places {
 		n += 2*len(changes[i].Puts) + len(changes[i].Deletes)
 	}
 	args := make([]any, 0, n)
-	args = append(args, b.live, b.owned, b.nodes)
+	args = append(args, b.live, b.owned, b.nodes, b.aliases)
 	for _, i := range p.places {
 		args = append(args, b.session+changes[i].Session)
 	}
@@ -266,6 +266,12 @@ func (p *portion) read(changes []store.Change, results []store.Result) error {
 			} else {
 				results[i] = store.Result{Outcome: store.Fenced, Header: h}
 			}
+		case 4:
+			taken, _ := what.([]any)
+			if len(taken) != 2 {
+				return errAnswer
+			}
+			results[i] = store.Result{Outcome: store.Rejected, Err: &store.AliasError{Alias: text(taken[0]), Session: changes[i].Session, Holder: text(taken[1])}}
 		default:
 			results[i] = store.Result{Outcome: store.Undecided, Err: fmt.Errorf("store/redis: %v", what)}
 		}

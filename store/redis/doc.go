@@ -17,6 +17,10 @@
 // all in one round trip. A header that is not there fences: a server that has forgotten everything, or a failover that has forgotten
 // the last second, makes nobody an owner.
 //
+// Aliases are in the same step, too, if all sessions are in one bucket: on a single server, or with [Options].Buckets at 1 where a Cluster is. In a keyspace of
+// several buckets an alias and its session would be in two slots, and no step sees both: there each change that names one is Rejected, with an
+// error that wraps [errors.ErrUnsupported], and [Store.Lookup] gives that.
+//
 // # What is durable
 //
 // An acknowledged flush or claim is what Redis makes of an acknowledged write, by settings of the server (but see below for flushes):

@@ -54,7 +54,7 @@ func TestRaceFindsFaults(t *testing.T) {
 	srv := redisserver.Start(t)
 	fenced := applyLua
 	t.Cleanup(func() { applyLua = fenced })
-	const judge, plain = "local function judge(h, header, creates, birth)\n", "if sub(h, 1, 35) == sub(header, 1, 35) and sub(h, 36, 54) < sub(header, 36, 54) and byte(h, 55) ~= 68 then"
+	const judge, plain = "local function judge(h, header, creates, birth)\n", "if sub(h, 1, 35) == sub(header, 1, 35) and sub(h, 36, 54) < sub(header, 36, 54) and byte(h, 55) ~= 68 and #h == bare and #header == bare then"
 	if !strings.Contains(applyLua, judge) || !strings.Contains(applyLua, plain) {
 		t.Fatal("the script is not broken")
 	}

@@ -25,6 +25,8 @@ var (
 	claimLua string
 	//go:embed scripts/load.lua
 	loadLua string
+	//go:embed scripts/lookup.lua
+	lookupLua string
 	//go:embed scripts/walk.lua
 	walkLua string
 	//go:embed scripts/lease.lua
@@ -36,6 +38,7 @@ var (
 
 	claimScript  = newScript(claimLua)
 	loadScript   = newScript(loadLua)
+	lookupScript = newScript(lookupLua)
 	walkScript   = newScript(walkLua)
 	leaseScript  = newScript(leaseLua)
 	nodesScript  = newScript(nodesLua)

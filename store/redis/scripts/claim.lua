@@ -2,10 +2,10 @@
 -- 4 outbid; 0 if the header is damaged), whether it made the session, the time, the header, the node that holds it, and
 -- the entries: fields and values in turn if all are asked for, else the named fields' values.
 --
--- KEYS: the sets of live sessions and of owners' sessions, the nodes, the session.
+-- KEYS: the sets of live sessions and of owners' sessions, the nodes, the aliases, the session.
 -- ARGV: the claimant's incarnation; its name, with its length in 10 digits before it; the session's ID; "f" if it forces, "c" if it creates, both or
 --   neither; the epoch proposed, in 19 digits or nothing; "a" for all entries; and the named fields.
-local live, owned, nodes, key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local live, owned, nodes, aliases, key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local claimant, name, id, flags, proposal = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local highest = '9223372036854775807'
 
@@ -40,9 +40,10 @@ if gone or not mine then
 		end
 		raised = string.format('%010d%09d', high, low)
 	end
-	local kept, aliases = never .. '0000000000', ''
+	local kept, list = never .. '0000000000', ''
+	local former = h and gone and names(named(h)) or {}
 	if not gone then
-		kept, aliases = sub(h, 56, 85), sub(h, least + 1 + sub(h, 86, 95))
+		kept, list = sub(h, 56, 85), named(h)
 		call('PERSIST', key) -- does nothing; but a server without memory refuses only the first write of a script, and this one must pass
 	end
 	-- As in apply: indexes may have more than there is, never less.
@@ -53,8 +54,13 @@ if gone or not mine then
 	if h and gone then
 		call('DEL', key)
 	end
-	h = raised .. claimant .. '0000000000000000000L' .. kept .. name .. aliases
+	h = raised .. claimant .. '0000000000000000000L' .. kept .. name .. list
 	call('HSET', key, 'header', h)
+	for _, alias in ipairs(former) do
+		if call('HGET', aliases, alias) == id then
+			call('HDEL', aliases, alias)
+		end
+	end
 	if state ~= 'D' and owner ~= claimant then
 		call('ZREM', owned, owner .. id)
 	end

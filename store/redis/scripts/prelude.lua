@@ -22,6 +22,26 @@ local function lease(nodes, incarnation)
 	return false
 end
 
+-- named returns the aliases of a header as one string, '' if there are none.
+local function named(h)
+	return sub(h, least + 1 + sub(h, 86, 95))
+end
+
+-- names takes that string apart.
+local function names(list)
+	local all, at = {}, 1
+	while at <= #list do
+		local n, scale, b = 0, 1, nil
+		repeat
+			b = string.byte(list, at) or 0
+			n, scale, at = n + b % 128 * scale, scale * 128, at + 1
+		until b < 128
+		all[#all + 1] = sub(list, at, at + n - 1)
+		at = at + n
+	end
+	return all
+end
+
 local function past(h)
 	local expires = sub(h, 56, 75)
 	return expires ~= never and (tonumber(expires) or math.huge) <= now()
