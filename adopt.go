@@ -201,7 +201,9 @@ func (db *DB[V]) answer(st *stripe[V], c *call[V], id string, s *session[V]) {
 	}
 	st.mu.Lock()
 	if s != nil {
-		c.s = db.sessions.insert(s)
+		if c.s = db.sessions.insert(s); c.s == s {
+			db.enlist(s)
+		}
 	}
 	delete(st.calls, id)
 	st.mu.Unlock()
@@ -415,7 +417,7 @@ func (db *DB[V]) vacate(s *session[V]) {
 	s.mu.Lock()
 	vacant := s.state == live && s.vacant() && s.clean()
 	if vacant {
-		s.leave(departed, sessionError(s.id, ErrNotFound))
+		db.leave(s, departed, sessionError(s.id, ErrNotFound))
 	}
 	s.mu.Unlock()
 	if vacant {
@@ -445,7 +447,7 @@ func (db *DB[V]) expel(s *session[V], f *flight[V], why error) {
 		db.fenced(e)
 	}
 	db.budget.release(free)
-	s.leave(departed, why)
+	db.leave(s, departed, why)
 	s.mu.Unlock()
 	db.out(s)
 	db.lane(s).rouse() // nobody waits for it any more

@@ -179,7 +179,7 @@ func (db *DB[V]) remains(ended error, stuck bool) error {
 				f.ended = true
 			}
 		}
-		s.leave(departed, ErrClosed)
+		db.leave(s, departed, ErrClosed)
 		s.mu.Unlock()
 		db.budget.release(free)
 		if unsaved && l.any() {

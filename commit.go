@@ -27,6 +27,8 @@ type change[V any] struct {
 	revive bool // a deleted or expired session begins a new life, instead of ErrNotFound
 	birth  bool // and if it has a life already, that is ErrExists
 
+	aliases aliasing // and the session's aliases; no ending
+
 	stored bool // wait until it is
 
 	ending bool // decided by admit: the life that the session has now ends
@@ -104,6 +106,11 @@ func (db *DB[V]) commit(ctx context.Context, s *session[V], ch *change[V]) error
 			continue
 		}
 		room = max(room, need)
+		if err := db.takeAliases(s, ch); err != nil {
+			s.mu.Unlock()
+			db.budget.release(room)
+			return err
+		}
 		if !s.queued && !db.lane(s).push(s, db.now()) {
 			s.mu.Unlock()
 			db.budget.release(room)
@@ -161,7 +168,7 @@ func (db *DB[V]) need(s *session[V], ch *change[V]) int64 {
 	if ch.ending {
 		n -= s.charges()
 	}
-	if (ch.expire || ch.ending) && !s.head {
+	if (ch.expire || ch.ending || ch.aliases.any()) && !s.head {
 		n += headCost(s.id)
 	}
 	for _, w := range ch.writes {
@@ -202,6 +209,10 @@ func (db *DB[V]) change(s *session[V], ch *change[V]) {
 		s.head = true
 		was := store.Time(s.expires.Swap(int64(ch.expires)))
 		db.expirer.arm(s, alarmKey[V]{}, was, ch.expires)
+	}
+	if ch.aliases.any() {
+		s.head = true
+		db.setAliases(s, ch.aliases.add)
 	}
 	for _, w := range ch.writes {
 		db.set(s, w)
@@ -270,6 +281,7 @@ func (db *DB[V]) end(s *session[V]) {
 		for _, d := range s.x.dirty {
 			d.charge, d.dirty = 0, false
 		}
+		db.names.leave(s, s.x.aliases...)
 		s.x.rest, s.x.own, s.x.dirty, s.x.loads, s.x.parts, s.x.known, s.x.aliases = nil, nil, nil, nil, nil, nil, nil
 	}
 	if !s.deleted || s.ver > 1 { // else it is the beginning of the first life

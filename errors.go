@@ -100,6 +100,9 @@ type RejectedError struct {
 }
 
 func (e *RejectedError) Error() string {
+	if len(e.Keys) == 0 && errors.Is(e.Err, ErrAlias) {
+		return e.Err.Error()
+	}
 	if len(e.Keys) == 0 {
 		return fmt.Sprintf("kvstore: session %q is rejected: %v", e.Session, e.Err)
 	}

@@ -36,9 +36,11 @@ type Lost struct {
 	Epoch   uint64
 	Cause   error // a *FencedError, a *RejectedError, or matches ErrClosed
 
-	// Entries are the unsaved ones. It may be empty: then the session's creation, deletion or
-	// expiry was all that was unsaved.
+	// Entries are the unsaved ones. It may be empty: then the session's creation, deletion,
+	// expiry or aliases were all that was unsaved.
 	Entries []LostEntry
+
+	Aliases []string // that were taken from the session, because another one has them, or the store keeps none
 
 	Created bool // the session itself was never stored by this node, as far as it knows
 	Deleted bool // that the session was deleted, or had expired, is unsaved. Entries are of a life that began after that

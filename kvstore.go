@@ -30,6 +30,7 @@ type DB[V any] struct {
 	log   *slog.Logger
 
 	sessions index[V] // the map
+	names    names[V] // and by aliases
 	stripes  [64]stripe[V]
 	absent   *cell[V]     // stands for "known not to exist"
 	size     func(*V) int // of a value in memory

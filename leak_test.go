@@ -303,7 +303,7 @@ func TestEveryMethodAfterClose(t *testing.T) {
 	exempt := map[string]bool{ // they cannot fail
 		"DB.Close": true, "DB.Health": true, "DB.Stats": true,
 		"Session.ID": true, "Session.Epoch": true, "Session.Lag": true, "Session.Expires": true,
-		"Session.Queue": true, "Session.KeyQueue": true, "Queue.Name": true, "KeyQueue.Name": true,
+		"Session.Queue": true, "Session.KeyQueue": true, "Session.Aliases": true, "Queue.Name": true, "KeyQueue.Name": true,
 	}
 	for _, saved := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {

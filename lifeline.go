@@ -86,7 +86,7 @@ func (db *DB[V]) evict(s *session[V]) {
 		}
 		db.lifelines.keep(line) // before anyone sees that it has left
 	}
-	s.leave(evicted, nil)
+	db.leave(s, evicted, nil)
 	if line != nil {
 		s.more().line = line
 	}

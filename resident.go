@@ -109,8 +109,8 @@ type extra[V any] struct {
 	known   []span               // see span.go
 	shape   uint64               // ver at the last change of the application's set of keys, or when this was made
 	waiters []waiter
-	aliases []string  // of the header, kept as found
-	schema  uint32    // likewise
+	aliases []string  // of the header; never changed, but replaced
+	schema  uint32    // of the header, kept as found
 	probed  bool      // the last entry that was sent alone, by probing, was the main one
 	birth   uint64    // if creating: the seq of the first attempt; 0 before
 	regain  uint64    // the change that takes a release back: before it is saved, another node may have been granted the session
@@ -278,13 +278,14 @@ func (s *session[V]) expired() bool {
 
 // leave takes everything out of the session's memory, in the given state. Caller
 // holds mu, and has seen to what is unsaved; after it, out must be called without mu.
-func (s *session[V]) leave(st state, why error) {
+func (db *DB[V]) leave(s *session[V], st state, why error) {
 	s.state = st
 	s.fate.Or(1)
 	s.main.cell.Store(nil)
 	x := s.x
 	s.x = nil
 	if x != nil {
+		db.names.leave(s, x.aliases...)
 		for _, w := range x.waiters {
 			w.finish(why)
 		}

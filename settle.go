@@ -19,6 +19,7 @@ import (
 // and not that of the batch or of the store. It runs on the lane's goroutine.
 func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 	db, s := l.db, f.s
+	ref := db.refused(f, r)
 	s.mu.Lock()
 	if f.ended { // Close has handed it over
 		s.mu.Unlock()
@@ -34,7 +35,8 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 	}
 
 	stored := r.Outcome == store.Applied || r.Outcome == store.Already
-	var bad []string // keys to be handed over
+	var bad []string  // keys to be handed over
+	var gone []string // aliases, likewise
 	var why error
 	for i := range f.items {
 		if it := &f.items[i]; it.err != nil {
@@ -55,6 +57,11 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 			return
 		}
 	case store.Rejected:
+		if ref != nil {
+			why = ref.why
+			gone = db.drop(s, f, ref.aliases)
+			break
+		}
 		blamed := f.blamed(r)
 		if blamed == nil {
 			s.mu.Unlock()
@@ -74,6 +81,10 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 		s.head = true // and keeps the charge
 	} else if f.head {
 		free += headCost(s.id)
+	}
+	if len(gone) > 0 && !s.head {
+		s.head = true
+		db.budget.force(headCost(s.id))
 	}
 	leaves := false
 	if stored {
@@ -105,15 +116,15 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 		if s.since == 0 || f.since < s.since {
 			s.since = f.since
 		}
-		l.again(s, alone && r.Outcome == store.Undecided)
+		l.again(s, alone && r.Outcome == store.Undecided || ref != nil && ref.passes)
 	case !stored && !s.queued:
 		s.saved = max(s.saved, f.ver) // all of it was handed over
 	}
 
 	var rejected error
-	if len(lost) > 0 {
+	if len(lost)+len(gone) > 0 {
 		rejected = &RejectedError{Session: s.id, Keys: bad, Err: why}
-		db.lost(Lost{Session: s.id, Epoch: s.epoch, Cause: rejected, Entries: lost})
+		db.lost(Lost{Session: s.id, Epoch: s.epoch, Cause: rejected, Entries: lost, Aliases: gone})
 	}
 	db.budget.release(free)
 	if told := s.wake(f.upto, rejected); rejected != nil && !told {
@@ -125,7 +136,7 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 		if s.deleted {
 			kind = ErrNotFound
 		}
-		s.leave(departed, sessionError(s.id, kind))
+		db.leave(s, departed, sessionError(s.id, kind))
 	}
 	s.mu.Unlock()
 	if leaves {

@@ -27,8 +27,11 @@ type Tx[V any] struct {
 	at     map[string]int // key → writes, when there are many
 	expire bool
 	until  store.Time
-	over   bool  // the function has returned
-	stale  error // errConflict or errEvicted, of a read: whatever the function returns, it runs again
+
+	aliases aliasing
+
+	over  bool  // the function has returned
+	stale error // errConflict or errEvicted, of a read: whatever the function returns, it runs again
 }
 
 // Update runs f and then makes its writes, all at once, unless f returns an error, which Update returns.
@@ -109,7 +112,7 @@ func (db *DB[V]) standBack(ctx context.Context, id string, conflicts int) error 
 var errOver = fmt.Errorf("%w: the transaction is over: Update's function has returned", ErrInvalid)
 
 func (tx *Tx[V]) commit(ack Ack) error {
-	if len(tx.writes) == 0 && !tx.expire {
+	if len(tx.writes) == 0 && !tx.expire && !tx.aliases.any() {
 		if err := tx.db.inTime(); err != nil || ack != Stored { // the reads were consistent when the last was made
 			return err
 		}
@@ -120,7 +123,7 @@ func (tx *Tx[V]) commit(ack Ack) error {
 	}
 	return tx.db.commit(tx.ctx, tx.s, &change[V]{
 		reads: tx.reads, tree: tx.tree, shape: tx.shape, writes: tx.writes, expire: tx.expire, expires: tx.until,
-		bound: true, life: tx.life, stored: ack == Stored,
+		aliases: tx.aliases, bound: true, life: tx.life, stored: ack == Stored,
 	})
 }
 

@@ -17,7 +17,7 @@ func TestRaceAliasesFindsFaults(t *testing.T) {
 	srv := pgserver.Start(t, "fsync=off")
 	storetest.RaceAliases(t, open(t, srv.URL(), fresh()), 10)
 	for name, broken := range map[string]*strings.Replacer{
-		"looks at nobody's": strings.NewReplacer("IF FOUND THEN", "IF false THEN"),
+		"looks at nobody's":      strings.NewReplacer("IF FOUND THEN", "IF false THEN"),
 		"takes those of zombies": strings.NewReplacer("AND CASE WHEN s.epoch = c.epoch AND s.incarnation = owner\n", "AND CASE WHEN true THEN true WHEN s.epoch = c.epoch AND s.incarnation = owner\n"),
 	} {
 		t.Run(name, func(t *testing.T) {

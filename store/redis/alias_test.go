@@ -19,7 +19,7 @@ func TestRaceAliasesFindsFaults(t *testing.T) {
 	sound := applyLua
 	t.Cleanup(func() { applyLua = sound })
 	for name, broken := range map[string]*strings.Replacer{
-		"looks at nobody's":      strings.NewReplacer("if ok and taken then", "if false then"),
+		"looks at nobody's": strings.NewReplacer("if ok and taken then", "if false then"),
 		"takes those of zombies": strings.NewReplacer("verdict = judge(h, header, false, '')\n", "verdict = judge(h, header, false, '')\n"+
 			"if verdict == 3 then for _, x in ipairs(names(named(header))) do call('HSET', aliases, x, sub(key, before)) end end\n"),
 	} {
