@@ -413,6 +413,36 @@ var mutations = []mutation{
 			}
 `, "TestDeparturesInAnOutage"},
 
+	// Aliases.
+	{"an alias may be had twice", "store/fence.go",
+		`h.Session != c.Session && !gone(h, alive, now)`, `h.Session != c.Session && !gone(h, alive, now) && false`, "TestJudgeAliases|TestContract"},
+	{"an alias is kept from the session that has it", "store/fence.go",
+		`h.Session != c.Session && !gone(h, alive, now)`, `!gone(h, alive, now)`, "TestJudgeAliases|TestContract"},
+	{"a lookup finds what is gone", "store/fence.go",
+		`	if gone(h, ownerAlive, now) {
+		return Header{}`, `	if false {
+		return Header{}`, "TestJudgeAliases|TestContract"},
+	{"a session frees what another took", "store/memory/memory.go",
+		`if st.aliases[a] == s.header.Session {`, `if true {`, "TestContract"},
+	{"a new life keeps the former one's aliases", "store/memory/memory.go",
+		`			st.rename(s, nil)
+`, ``, "TestContract"},
+	{"bolt believes pages of aliases", "store/bolt/aliases.go",
+		`	if err := b.soundAlias(key, false); err != nil {
+		return "", err
+	}
+`, ``, "TestFlipped|TestWrongPages|TestNumbers"},
+	{"bolt gives away an alias whose record is damaged", "store/bolt/aliases.go",
+		`				refused = b.store.wrap(damaged.CorruptError)
+`, ``, "TestAliasDamaged"},
+	{"bolt indexes aliases, and does not say so", "store/bolt/aliases.go",
+		`Put(keyFormat, formatValue(format))`, `Put(keyFormat, formatValue(formatBefore))`, "TestFormatBefore"},
+	{"Check does not look for what the index of aliases lacks", "store/bolt/check.go",
+		`		c.names(string(session), &h)
+`, ``, "TestAliasesDisagree|TestFormatBefore"},
+	{"split tells the owner that data knows", "store/split/split.go",
+		`return merge(owned.Header, h), inOwners(err)`, `return h, inOwners(err)`, "TestLookup"},
+
 	// The file.
 	{"bolt does not verify checksums", "store/bolt/record.go",
 		`if binary.BigEndian.Uint64(content[n:]) != checksum(key, content[:n]) {`, `if false {`, "TestFlipped|TestHeaderRecord"},

@@ -201,6 +201,9 @@ func size(c *store.Change) int {
 	for _, k := range c.Deletes {
 		n += len(k) + 16
 	}
+	for _, a := range c.Aliases {
+		n += len(a) + 16
+	}
 	return n
 }
 

@@ -356,6 +356,31 @@ func TestKeepsCopies(t *testing.T) {
 	l.Close()
 }
 
+// A change that cannot be written again, as another session has taken its alias meanwhile, is told like one that somebody else fences.
+func TestTheForgottenAndRenamed(t *testing.T) {
+	f := newForgetful(1)
+	l := New(f, 0)
+	o := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
+	named := func(id string) []store.Change {
+		return []store.Change{{Session: id, Owner: o, Epoch: 1, Seq: 1, Aliases: []string{"x"}}}
+	}
+	f.claim(t, "s", o)
+	f.claim(t, "t", o)
+	if rs, err := l.Write(t.Context(), named("s")); err != nil || rs[0].Outcome != store.Applied {
+		t.Fatal(rs, err)
+	}
+	f.crash()
+	if rs, err := f.st.Apply(t.Context(), named("t")); err != nil || rs[0].Outcome != store.Applied {
+		t.Fatal(rs, err)
+	}
+	err := l.Barrier(t.Context())
+	var lost *store.ForgottenError
+	if !errors.As(err, &lost) || len(lost.Sessions) != 1 || lost.Sessions[0] != "s" {
+		t.Errorf("the barrier gives %v", err)
+	}
+	l.Close()
+}
+
 // What is to stay is kept although a barrier has covered it, for as long as that, and no longer; but not if it is too much.
 func TestStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -23,6 +23,8 @@
 //
 // All reads are linearizable: they ask a majority.
 //
+// Aliases are not kept: a change that names one is Rejected, with an error that wraps [errors.ErrUnsupported].
+//
 // # What is durable
 //
 // What was acknowledged is on the disks of a majority: no kill, failover or power cut loses it. A cluster of one survives

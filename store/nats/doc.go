@@ -20,6 +20,8 @@
 // are stored first, under subjects that are used once, and then the session's message, which refers to them. A change writes those pages that
 // it concerns.
 //
+// Aliases are not kept: a change that names one is Rejected, with an error that wraps [errors.ErrUnsupported].
+//
 // # What is durable
 //
 // What was acknowledged is in the stream, on more than half of its replicas. It survives that a server is killed, and with three replicas the loss
