@@ -1,0 +1,2 @@
+// Package pack compresses values on their way to a store.
+package pack
