@@ -297,21 +297,23 @@ func TestBombs(t *testing.T) {
 	}
 }
 
+const maxFuzzed = 64 << 10
+
 // Any bytes that are stored are read as a value, or are damaged.
 func FuzzRecord(f *testing.F) {
 	for _, r := range records(f) {
 		f.Add(r.record)
 	}
-	f.Add(bomb(1<<20, 8))
+	f.Add(bomb(1<<15, 1))
 	f.Add(marked(markPlain, "12"))
-	s, err := New(memory.New(), Options{MaxValue: 1 << 20, Dictionaries: [][]byte{dictionaryOf(f, 256)}})
+	s, err := New(memory.New(), Options{MaxValue: maxFuzzed, Dictionaries: [][]byte{dictionaryOf(f, 256)}})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, stored []byte) {
 		for _, in := range [][]byte{stored, marked(markPacked, string(stored)), marked(markPacked, "1234\xa0"+string(stored)), marked(markPlain, string(stored))} {
 			value, err := read(t, s.coder, in)
-			if err == nil && len(value) > max(len(in), 1<<20) {
+			if err == nil && len(value) > max(len(in), maxFuzzed) {
 				t.Fatalf("%d bytes of %d", len(value), len(in))
 			}
 			if err == nil && kindOf(in) == raw && !bytes.Equal(value, in) {
