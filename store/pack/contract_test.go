@@ -48,9 +48,6 @@ func TestContract(t *testing.T) {
 	dictionary := dictionaryOf(t, 512)
 	for name, open := range map[string]func(t *testing.T) store.Store{
 		"memory": func(t *testing.T) store.Store { return wrap(t, memory.New(), Options{}) },
-		"bolt": func(t *testing.T) store.Store {
-			return wrap(t, openBolt(t, filepath.Join(t.TempDir(), "db")), Options{})
-		},
 		"memory, all packed, damaged": func(t *testing.T) store.Store {
 			sp := &spoiler{Store: memory.New(), bad: map[[2]string]bool{}, headers: map[string]bool{}}
 			return damaged{all(wrap(t, sp, Options{Dictionaries: [][]byte{dictionary}})), sp}

@@ -55,6 +55,24 @@ func TestDictionaries(t *testing.T) {
 	}
 }
 
+// New copies dictionaries: coders that are made later have them, too.
+func TestDictionariesAreCopied(t *testing.T) {
+	d := dictionaryOf(t, 256)
+	c := coderOf(t, Options{Dictionaries: [][]byte{d}})
+	clear(d)
+	for range cap(c.encoders.slots) {
+		e, err := c.encoders.take(t.Context())
+		if err != nil {
+			t.Fatalf("an encoder: %v", err)
+		}
+		dec, err := c.decoders.take(t.Context())
+		if err != nil {
+			t.Fatalf("a decoder: %v", err)
+		}
+		defer func() { c.encoders.give(e); c.decoders.give(dec) }()
+	}
+}
+
 func TestTrain(t *testing.T) {
 	samples := sessions(t, 1, 100, 256)
 	was := fmt.Sprint(samples)
