@@ -158,8 +158,6 @@ func (c *coder) unpack(d *zstd.Decoder, frame []byte) ([]byte, error) {
 	switch err := h.Decode(frame); {
 	case err != nil:
 		return nil, damage(fmt.Sprintf("the head of its frame: %v", err))
-	case !h.HasFCS || !h.SingleSegment:
-		return nil, damage("the head of its frame has no size")
 	case h.FrameContentSize > uint64(c.maxValue):
 		return nil, damage(fmt.Sprintf("it would unpack to %d bytes, and Options.MaxValue is %d", h.FrameContentSize, c.maxValue))
 	case h.DictionaryID != 0 && !c.known[h.DictionaryID]:
