@@ -150,7 +150,9 @@ func (o Options) resolve(v reflect.Type, st store.Store) (Options, error) {
 	num(&o.MaxBatch, 1024)
 	lanes := 4
 	if w, ok := st.(store.Writers); ok {
-		lanes = min(max(w.Writers(), 1), 64)
+		if n := w.Writers(); n > 0 {
+			lanes = min(n, 64)
+		}
 	}
 	num(&o.Flushers, lanes)
 	if o.Codec == nil {

@@ -165,7 +165,7 @@ type Store interface {
 // come, says so. A DB then uses as many lanes, unless it was told otherwise: where one writer takes turns, fewer and larger
 // batches of neighbours are written sooner than many at once.
 type Writers interface {
-	// Writers returns that number, at least 1.
+	// Writers returns that number; 0, or less, if it is not known, as of a wrapper around a store that does not say.
 	Writers() int
 }
 
