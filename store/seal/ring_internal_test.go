@@ -2,6 +2,10 @@ package seal
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"strings"
@@ -39,6 +43,36 @@ func record(t testing.TB, r *ring, session string, epoch uint64, e store.Entry) 
 	return b
 }
 
+// A record is what the comment of record.go says, also to one who only knows that.
+func TestFormat(t *testing.T) {
+	r := testRing(t, 7)
+	r.sealing.Load().used.Store(0x0102030405)
+	b := record(t, r, "session", 9, store.Entry{Key: "key", Value: []byte("value"), Expires: 1000})
+	salt := b[8:24]
+	secret := append([]byte{7, 1}, make([]byte, 30)...)
+	key, err := hkdf.Key(sha256.New, secret, salt, "kvstore/store/seal: value 1", 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := "\xc1ks\x01" + "\x00\x00\x00\x07" + string(salt) + "\x01\x02\x03\x04\x05" + "\x00\x00\x00\x00\x00\x00\x00\x09"
+	if string(b[:37]) != head {
+		t.Errorf("the head is %x, want %x", b[:37], head)
+	}
+	place := "\x00\x00\x00\x07session" + "\x00\x00\x00\x00\x00\x00\x03\xe8" + "\x00\x00\x00\x03key" + head
+	value, err := gcm.Open(nil, []byte("\x00\x00\x00\x00\x00\x00\x00\x01\x02\x03\x04\x05"), b[37:], []byte(place))
+	if err != nil || string(value) != "value" {
+		t.Errorf("it opens as %q, %v", value, err)
+	}
+}
+
 // A record opens where it belongs, and nowhere else.
 func TestBinding(t *testing.T) {
 	r := testRing(t, 1)
@@ -62,6 +96,7 @@ func TestBinding(t *testing.T) {
 		{"another key", "session", 5, "kez", 1000, 5, errForged.Error()},
 		{"another session", "sessiom", 5, "key", 1000, 5, errForged.Error()},
 		{"the border moved", "sessionk", 5, "ey", 1000, 5, errForged.Error()},
+		{"the borders moved across the expiry", "session\x00", 5, "ey", 1000<<8 | 'k', 5, errForged.Error()},
 		{"the names exchanged", "key", 5, "session", 1000, 5, errForged.Error()},
 		{"another expiry", "session", 5, "key", 1001, 5, errForged.Error()},
 		{"no expiry", "session", 5, "key", 0, 5, errForged.Error()},
@@ -233,13 +268,16 @@ func TestKeptSubkeys(t *testing.T) {
 	}
 	for range maxSubkeys - 1 {
 		_, b := from()
-		if err := errors.Join(open(b), open(first)); err != nil {
+		if err := errors.Join(open(first), open(b)); err != nil {
 			t.Fatal(err)
 		}
 		forged := bytes.Clone(b)
 		forged[8] ^= 1 // the salt
 		if open(forged) == nil {
 			t.Fatal("a made-up salt opens")
+		}
+		if h, _ := parseHead(forged); r.kept[h.subkeyID] != nil {
+			t.Fatal("a made-up salt is kept")
 		}
 	}
 	if len(r.kept) != maxSubkeys || r.order.Len() != maxSubkeys {

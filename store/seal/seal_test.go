@@ -40,11 +40,11 @@ func TestOptions(t *testing.T) {
 
 // Options are read once: keys that their owner wipes afterwards are still there.
 func TestKeysAreCopied(t *testing.T) {
-	keys, name := []seal.Key{one, two}, *nameKey
-	st := sealed(t, memory.New(), seal.Options{Keys: keys, NameKey: &name})
+	inner, keys, name := memory.New(), []seal.Key{one, two}, *nameKey
+	st := sealed(t, inner, seal.Options{Keys: keys, NameKey: &name})
 	defer st.Close()
 	a := newOwner("a")
-	create(t, st, a, "s", "k", "v")
+	create(t, sealed(t, inner, rings["values and names"]), a, "s", "k", "v") // under another subkey, which is still to be derived
 	clear(keys)
 	clear(name[:])
 	if got := values(claim(t, st, a, "s").Entries); got["k"] != "v" {
