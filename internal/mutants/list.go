@@ -500,4 +500,33 @@ var mutations = []mutation{
 		}
 		from = to
 `, "TestNothingIsPassedBy"},
+
+	// What is sealed.
+	{"a sealed value is not bound to its session", "store/seal/record.go",
+		`p.data = appendString(p.data[:0], session)`, `p.data = p.data[:0]`, "TestBinding|TestDamage"},
+	{"a sealed value is not bound to its key", "store/seal/record.go",
+		`	b = appendString(b, key)
+`, ``, "TestBinding|TestDamage"},
+	{"a sealed value can be given another expiry", "store/seal/record.go",
+		`uint64(expires))`, `0)`, "TestBinding|TestDamage"},
+	{"session, expiry and key run together in what is sealed", "store/seal/record.go",
+		`	b = binary.BigEndian.AppendUint32(b, uint32(len(s)))
+`, ``, "TestBinding|TestFormat"},
+	{"a sealed value can be of an epoch to come", "store/seal/ring.go",
+		`h.epoch > epoch`, `false`, "TestBinding|TestDamage"},
+	{"all values are sealed with one nonce", "store/seal/record.go",
+		`	binary.BigEndian.PutUint64(p.nonce[4:], count)
+`, ``, "TestFormat"},
+	{"two values are sealed with one count", "store/seal/ring.go",
+		`return end - blocks, end`, `return end / blocks, end`, "TestNoNonceTwice|TestFormat"},
+	{"a subkey seals without end", "store/seal/ring.go",
+		`end <= maxBlocks`, `true`, "TestBlocks|TestNoNonceTwice"},
+	{"what was never sealed is read", "store/seal/read.go",
+		`errors.Is(err, errPlain) && s.plain`, `errors.Is(err, errPlain)`, "TestAcceptPlain|TestDamage"},
+	{"a hidden name that was tampered with is shown", "store/seal/names.go",
+		`!hmac.Equal(iv, want[:]) ||`, `len(want) == 0 ||`, "TestHiddenNames|TestDamagedNames"},
+	{"to seal anew takes sessions from the living", "store/seal/reseal.go",
+		`Owner: p.owner, All: true}`, `Owner: p.owner, All: true, Force: true}`, "TestReseal"},
+	{"a pass over sealed values says it is done although some could not be read", "store/seal/reseal.go",
+		`ok = err == nil; !ok {`, `ok = true; !ok {`, "TestResealFails"},
 }
