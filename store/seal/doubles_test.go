@@ -46,3 +46,17 @@ func (*refusing) Apply(_ context.Context, cs []store.Change) (rs []store.Result,
 	}
 	return rs, nil
 }
+
+// interposed is an inner store before whose next claim something happens.
+type interposed struct {
+	store.Store
+	before func()
+}
+
+func (i *interposed) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {
+	if f := i.before; f != nil {
+		i.before = nil
+		f()
+	}
+	return i.Store.Claim(ctx, r)
+}

@@ -82,8 +82,8 @@ func TestReseal(t *testing.T) {
 				if h.Epoch != 5 || !h.Released || h.Expires != hour || h.Schema != 3 || !slices.Equal(h.Aliases, []string{"alias", ""}) {
 					t.Errorf("the orphan's header is %+v", h)
 				}
-				if snap, _ := after.Load(t.Context(), "orphan", "k"); snap.Entries[0].Expires != hour+1 {
-					t.Errorf("the entry ends at %v", snap.Entries[0].Expires)
+				if snap, _ := after.Load(t.Context(), "orphan", "k"); len(snap.Entries) != 1 || snap.Entries[0].Expires != hour+1 {
+					t.Errorf("the entry that ends at %v is %+v", hour+1, snap.Entries)
 				}
 				reads(t, after, "released", "k", "v", "l", "w")
 				reads(t, after, "new", "k", "v")
@@ -331,6 +331,22 @@ func TestResealIsFenced(t *testing.T) {
 	if h := reads(t, st, "s", append(kv, "k599", "newer")...); h.Owner != b || h.Released {
 		t.Errorf("the header is %+v, want b's", h)
 	}
+}
+
+// The owner writes once more between the moment that a session is looked at and its claim: that is what is rewritten.
+func TestResealReadsWhatItClaims(t *testing.T) {
+	inner := &interposed{Store: memory.New()}
+	before, a := sealed(t, inner, seal.Options{Keys: []seal.Key{one}}), newOwner("a")
+	create(t, before, a, "s", "k", "v", "l", "w")
+	st := sealed(t, inner, seal.Options{Keys: []seal.Key{one, two}})
+	defer st.Close()
+	inner.before = func() {
+		apply(t, before, store.Applied, store.Change{
+			Session: "s", Owner: a, Epoch: 1, Seq: 2, Puts: []store.Entry{{Key: "k", Value: []byte("newer")}, {Key: "m", Value: []byte("x")}}, Deletes: []string{"l"},
+		})
+	}
+	reseal(t, st, seal.Progress{Seen: 1, Resealed: 1, Entries: 2})
+	reads(t, st, "s", "k", "newer", "m", "x")
 }
 
 // Owners adopt, write and release sessions while passes run, one after the other. Each finds what was acknowledged last, and after them
