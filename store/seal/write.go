@@ -33,7 +33,9 @@ func (b *batch) room(changes []store.Change) {
 	for i := range changes {
 		puts += len(changes[i].Puts)
 		for j := range changes[i].Puts {
-			bytes += len(changes[i].Puts[j].Value) + Overhead
+			if n := len(changes[i].Puts[j].Value); n <= maxValue {
+				bytes += n + Overhead
+			}
 		}
 	}
 	if cap(b.changes) < len(changes) {
