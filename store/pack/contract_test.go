@@ -44,6 +44,11 @@ func all(s *Store) *Store {
 // bare is a store without optional powers.
 type bare struct{ store.Store }
 
+// Lookup is there all the same: a store that keeps aliases has it.
+func (b bare) Lookup(ctx context.Context, alias string) (store.Header, error) {
+	return b.Store.(store.Directory).Lookup(ctx, alias)
+}
+
 func TestContract(t *testing.T) {
 	dictionary := dictionaryOf(t, 512)
 	for name, open := range map[string]func(t *testing.T) store.Store{
@@ -122,6 +127,16 @@ func (sp *spoiler) Load(ctx context.Context, session string, keys ...string) (st
 	s, err := sp.Store.Load(ctx, session, keys...)
 	sp.spoil(session, s.Entries)
 	return s, err
+}
+
+func (sp *spoiler) LoadRange(ctx context.Context, session string, r store.Range) (store.Page, error) {
+	p, err := sp.Store.(store.Ranger).LoadRange(ctx, session, r)
+	sp.spoil(session, p.Entries)
+	return p, err
+}
+
+func (sp *spoiler) Lookup(ctx context.Context, alias string) (store.Header, error) {
+	return sp.Store.(store.Directory).Lookup(ctx, alias)
 }
 
 func (sp *spoiler) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {

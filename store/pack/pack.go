@@ -71,6 +71,46 @@ func (s *Store) Load(ctx context.Context, session string, keys ...string) (store
 	return snap, errors.Join(errs...)
 }
 
+// LoadRange implements [store.Ranger], if the store behind does.
+func (s *Store) LoadRange(ctx context.Context, session string, r store.Range) (store.Page, error) {
+	ranger, ok := s.inner.(store.Ranger)
+	if !ok {
+		if err := s.usable(ctx); err != nil {
+			return store.Page{}, err
+		}
+		return store.Page{}, fmt.Errorf("store/pack: the store behind reads no ranges: %w", errors.ErrUnsupported)
+	}
+	p, err := ranger.LoadRange(ctx, session, r)
+	if r.KeysOnly {
+		return p, err
+	}
+	u := unpacker{coder: s.coder}
+	defer u.done()
+	var errs []error
+	if err != nil {
+		errs = []error{err}
+	}
+	p.Entries, errs, err = u.entries(ctx, session, p.Entries, errs)
+	if err != nil {
+		return store.Page{}, err
+	}
+	if len(errs) == 1 {
+		return p, errs[0]
+	}
+	return p, errors.Join(errs...)
+}
+
+// Lookup implements [store.Directory], if the store behind does.
+func (s *Store) Lookup(ctx context.Context, alias string) (store.Header, error) {
+	if d, ok := s.inner.(store.Directory); ok {
+		return d.Lookup(ctx, alias)
+	}
+	if err := s.usable(ctx); err != nil {
+		return store.Header{}, err
+	}
+	return store.Header{}, fmt.Errorf("store/pack: the store behind looks no aliases up: %w", errors.ErrUnsupported)
+}
+
 // Claim implements [store.Store].
 func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {
 	c, err := s.inner.Claim(ctx, r)
@@ -202,4 +242,7 @@ var (
 	_ store.Claimer = (*Store)(nil)
 	_ store.Barrier = (*Store)(nil)
 	_ store.Watcher = (*Store)(nil)
+
+	_ store.Ranger    = (*Store)(nil)
+	_ store.Directory = (*Store)(nil)
 )

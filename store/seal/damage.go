@@ -25,7 +25,18 @@ func (s *Store) told(err error) error {
 		shown := *c
 		shown.Session = s.names.known(sessionName, "", c.Session)
 		shown.Key = s.names.known(keyName, shown.Session, c.Key)
+		if c.Alias != "" {
+			shown.Alias = s.names.known(aliasName, "", c.Alias)
+		}
 		return fmt.Errorf("store/seal: the inner store: %w", &shown)
+	}
+	var clash *store.AliasError
+	if errors.As(err, &clash) {
+		return &store.AliasError{
+			Alias:   s.names.known(aliasName, "", clash.Alias),
+			Session: s.names.known(sessionName, "", clash.Session),
+			Holder:  s.names.known(sessionName, "", clash.Holder),
+		}
 	}
 	var lost *store.ForgottenError
 	if errors.As(err, &lost) {

@@ -116,6 +116,22 @@ func (b *bent) Load(ctx context.Context, id string, keys ...string) (store.Snaps
 	return s, err
 }
 
+func (b *bent) LoadRange(ctx context.Context, id string, r store.Range) (store.Page, error) {
+	p, err := b.Store.(store.Ranger).LoadRange(ctx, id, r)
+	b.bend(id, p.Entries)
+	return p, err
+}
+
+func (b *bent) Lookup(ctx context.Context, alias string) (store.Header, error) {
+	h, err := b.Store.(store.Directory).Lookup(ctx, alias)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err == nil && h.Epoch > 0 && b.header != nil {
+		err = b.header(&h)
+	}
+	return h, err
+}
+
 func (b *bent) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {
 	c, err := b.Store.Claim(ctx, r)
 	b.bend(r.Session, c.Entries)

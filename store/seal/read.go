@@ -3,6 +3,7 @@ package seal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"sync"
@@ -101,6 +102,60 @@ func (s *Store) load(ctx context.Context, session string, keys []string) (snap s
 	o := s.open(session, epoch, snap.Entries)
 	snap.Entries = o.entries
 	return snap, o.stale, errors.Join(append(errs, o.unread...)...)
+}
+
+// LoadRange implements [store.Ranger], if the inner store does, and names are not hidden: what is hidden is in another order.
+func (s *Store) LoadRange(ctx context.Context, session string, r store.Range) (store.Page, error) {
+	if err := s.usable(ctx); err != nil {
+		return store.Page{}, err
+	}
+	ranger, ok := s.inner.(store.Ranger)
+	if !ok || s.names != nil {
+		return store.Page{}, fmt.Errorf("store/seal: no ranges can be read: %w", errors.ErrUnsupported)
+	}
+	p, err := ranger.LoadRange(ctx, session, r)
+	if r.KeysOnly {
+		return p, err
+	}
+	epoch := p.Header.Epoch
+	var errs []error
+	if err != nil {
+		if blind(err) {
+			epoch = store.MaxEpoch
+		}
+		errs = append(errs, err)
+	}
+	o := s.open(session, epoch, p.Entries)
+	p.Entries = o.entries
+	return p, errors.Join(append(errs, o.unread...)...)
+}
+
+// Lookup implements [store.Directory], if the inner store does.
+func (s *Store) Lookup(ctx context.Context, alias string) (store.Header, error) {
+	if err := s.usable(ctx); err != nil {
+		return store.Header{}, err
+	}
+	dir, ok := s.inner.(store.Directory)
+	if !ok {
+		return store.Header{}, fmt.Errorf("store/seal: the inner store looks no aliases up: %w", errors.ErrUnsupported)
+	}
+	if s.names != nil && len(alias) > store.MaxAlias-growth {
+		return store.Header{}, nil // no session can have it
+	}
+	h, err := dir.Lookup(ctx, s.names.hide(aliasName, "", alias))
+	if err != nil || h.Epoch == 0 {
+		return h, s.told(err)
+	}
+	id, err := s.names.show(sessionName, "", h.Session)
+	if err == nil {
+		err = s.header(&h, id)
+	} else {
+		err = &store.CorruptError{Session: h.Session, Header: true, Reason: err.Error()}
+	}
+	if err != nil {
+		return store.Header{}, err
+	}
+	return h, nil
 }
 
 // Claim implements [store.Store].

@@ -120,4 +120,7 @@ var (
 	_ store.Claimer = (*Store)(nil)
 	_ store.Barrier = (*Store)(nil)
 	_ store.Watcher = (*Store)(nil)
+
+	_ store.Ranger    = (*Store)(nil)
+	_ store.Directory = (*Store)(nil)
 )

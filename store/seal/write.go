@@ -96,6 +96,17 @@ func (s *Store) check(c *store.Change) (keys []string, err error) {
 	if err := s.checkSession(c.Session); err != nil {
 		return nil, err
 	}
+	if s.names != nil {
+		size := 0
+		for _, a := range c.Aliases {
+			if size += growth + len(a); len(a) > store.MaxAlias-growth {
+				return nil, fmt.Errorf("%w: session %q: alias %.32q… has %d bytes, at most %d can be hidden", store.ErrInvalid, c.Session, a, len(a), store.MaxAlias-growth)
+			}
+		}
+		if size > store.MaxAliasBytes {
+			return nil, fmt.Errorf("%w: session %q: its aliases, hidden, have %d bytes, at most %d are allowed", store.ErrInvalid, c.Session, size, store.MaxAliasBytes)
+		}
+	}
 	for i := range c.Puts {
 		switch e := &c.Puts[i]; {
 		case !s.names.fits(e.Key):
@@ -168,6 +179,7 @@ func (s *Store) result(c *store.Change, r store.Result) store.Result {
 	for i, k := range r.Keys {
 		r.Keys[i] = s.names.known(keyName, c.Session, k)
 	}
+	r.Err = s.told(r.Err)
 	if r.Err != nil && len(r.Keys) > 0 {
 		r.Err = fmt.Errorf("store/seal: session %q, keys %.200q: %w", c.Session, r.Keys, r.Err)
 	} else if r.Err != nil {
