@@ -64,6 +64,36 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, e
 	return answer, nil
 }
 
+// ClaimAll implements [store.Claimer]. All that it grants anew is committed in one transaction. A claim that meets damage stands alone: its
+// Err has what was found.
+func (s *Store) ClaimAll(ctx context.Context, rs []store.ClaimRequest) ([]store.Claim, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	if err := store.CheckClaims(rs); err != nil || len(rs) == 0 {
+		return nil, err
+	}
+	answers := make([]store.Claim, len(rs))
+	c := callPool.Get().(*call)
+	for i := range rs {
+		start := len(c.keys)
+		c.keys = appendPrefix(c.keys, rs[i].Session)
+		c.items = append(c.items, item{key: c.keys[start:len(c.keys):len(c.keys)], claim: &rs[i], answer: &answers[i]})
+	}
+	err := s.commit(ctx, c)
+	for i := range c.items {
+		if c.items[i].err != nil {
+			answers[i] = store.Claim{Err: c.items[i].err}
+		}
+	}
+	c.free()
+	if err != nil {
+		return nil, err
+	}
+	return answers, nil
+}
+
 // refused answers a claim from what is there, if it is refused: the session is unknown or somebody else's. That need not
 // queue behind the commits of others. Anything else, errors too, is left to the commit: also what was granted
 // already, as bbolt shows a commit before it is synced, and one that never was.
