@@ -12,9 +12,16 @@ import (
 // claimBatch is the most claims in one question.
 const claimBatch = 256
 
-// bringAll adopts sessions as bring does, with one claim for all those that are neither here nor on their way. It returns what
+// question is how sessions are asked for, many at once. Their main entries come with them.
+type question struct {
+	claimer store.Claimer
+	keys    []string // and these
+	whole   bool     // and all the others
+}
+
+// bringAll adopts sessions as bring does, with one question for all those that are neither here nor on their way. It returns what
 // became of each.
-func (db *DB[V]) bringAll(ctx context.Context, claimer store.Claimer, ids []string) []error {
+func (db *DB[V]) bringAll(ctx context.Context, q question, ids []string) []error {
 	errs := make([]error, len(ids))
 	calls := make([]*call[V], len(ids))
 	var asked []int
@@ -23,7 +30,7 @@ func (db *DB[V]) bringAll(ctx context.Context, claimer store.Claimer, ids []stri
 			asked = append(asked, i)
 		}
 	}
-	if len(asked) > 0 && !db.spawn(func(ctx context.Context) { db.askAll(ctx, claimer, ids, calls, asked) }) {
+	if len(asked) > 0 && !db.spawn(func(ctx context.Context) { db.askAll(ctx, q, ids, calls, asked) }) {
 		for _, i := range asked {
 			calls[i].err = ErrClosed
 			db.answer(db.stripe(ids[i]), calls[i], ids[i], nil)
@@ -31,7 +38,7 @@ func (db *DB[V]) bringAll(ctx context.Context, claimer store.Claimer, ids []stri
 	}
 	for i, c := range calls {
 		if c == nil {
-			_, errs[i] = db.bring(ctx, ids[i], adopt, nil)
+			_, errs[i] = db.bring(ctx, ids[i], adopt, q.keys)
 			continue
 		}
 		select {
@@ -59,16 +66,16 @@ func (db *DB[V]) callFor(id string) *call[V] {
 }
 
 // askAll is the goroutine of the calls at the places asked.
-func (db *DB[V]) askAll(ctx context.Context, claimer store.Claimer, ids []string, calls []*call[V], asked []int) {
+func (db *DB[V]) askAll(ctx context.Context, q question, ids []string, calls []*call[V], asked []int) {
 	ctx, cancel := context.WithTimeout(ctx, db.opt.StoreTimeout)
 	defer cancel()
-	keys := []string{""}
+	keys := append([]string{""}, q.keys...)
 	rs := make([]store.ClaimRequest, len(asked))
 	for n, i := range asked {
-		rs[n] = store.ClaimRequest{Session: ids[i], Owner: db.self, Keys: keys}
+		rs[n] = store.ClaimRequest{Session: ids[i], Owner: db.self, Keys: keys, All: q.whole}
 	}
 	gen, start := db.lease.gen.Load(), db.now()
-	cs, err := claimer.ClaimAll(ctx, rs)
+	cs, err := q.claimer.ClaimAll(ctx, rs)
 	if err == nil && len(cs) != len(rs) {
 		err = fmt.Errorf("the store returned %d answers to %d claims", len(cs), len(rs))
 	}
@@ -81,8 +88,22 @@ func (db *DB[V]) askAll(ctx context.Context, claimer store.Claimer, ids []string
 		case cs[n].Err != nil:
 			c.err = db.unanswered(ids[i], cs[n].Err)
 		default:
-			s, c.err = db.claimed(ids[i], &cs[n], keys, gen, start)
+			if s, c.err = db.claimed(ids[i], &cs[n], keys, gen, start); s != nil && q.whole {
+				s.completed(&cs[n])
+			}
 		}
 		db.answer(db.stripe(ids[i]), calls[i], ids[i], s)
 	}
+}
+
+// completed says that all of a session is in memory, if all of it has come, and could be decoded. Nobody but the expirer knows the session yet.
+func (s *session[V]) completed(c *store.Claim) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range c.Entries {
+		if e := s.lookup(c.Entries[i].Key); e == nil || e.cell.Load() == nil {
+			return // who asks for all of it, asks the store, and is told
+		}
+	}
+	s.complete = len(c.Unread) == 0
 }

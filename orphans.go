@@ -63,7 +63,7 @@ func (db *DB[V]) AdoptOrphans(ctx context.Context, t Takeover) (Orphans, error) 
 	if err != nil {
 		return Orphans{}, err
 	}
-	p := &pass[V]{db: db, t: t, every: time.Second / time.Duration(t.Rate)}
+	p := &pass[V]{pacer: newPacer(db, t.Rate), t: t}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	unhook := context.AfterFunc(db.ctx, func() { stop(ErrClosed) })
@@ -82,7 +82,7 @@ func (db *DB[V]) AdoptOrphans(ctx context.Context, t Takeover) (Orphans, error) 
 	}
 	size := 1
 	if p.claimer, _ = db.store.(store.Claimer); p.claimer != nil {
-		size = min(max(t.Rate/10, 1), claimBatch) // of 100 ms: that is how long demand may find the store busy with it
+		size = batchOf(t.Rate)
 	}
 	var some []string
 	give := func() {
@@ -154,12 +154,19 @@ func (db *DB[V]) walkOrphans(ctx context.Context, alive map[store.Incarnation]bo
 			return err
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case h.Expires.Past(time.Now()):
-		case h.Released || !alive[h.Owner.Incarnation] || h.Owner.Incarnation == db.self.Incarnation && db.strayed(h.Session):
+		case db.orphaned(&h, alive):
 			f(h)
 		}
 	}
 	return errors.Join(damaged...)
+}
+
+// orphaned reports whether nobody alive owns a session, or this node does by a claim whose answer was lost.
+func (db *DB[V]) orphaned(h *store.Header, alive map[store.Incarnation]bool) bool {
+	if h.Expires != 0 && h.Expires.Past(time.Now()) {
+		return false
+	}
+	return h.Released || !alive[h.Owner.Incarnation] || h.Owner.Incarnation == db.self.Incarnation && db.strayed(h.Session)
 }
 
 // strayed reports whether a session that is ours in the store never came into memory. Where sessions are evicted
@@ -170,11 +177,9 @@ func (db *DB[V]) strayed(id string) bool {
 
 // pass is one call of AdoptOrphans.
 type pass[V any] struct {
-	db      *DB[V]
+	*pacer[V]
 	t       Takeover
-	every   time.Duration
 	claimer store.Claimer // nil: the store takes one claim at a time
-	next    atomic.Int64  // when the next adoption may begin (DB.now)
 
 	mu      sync.Mutex
 	done    Orphans
@@ -210,7 +215,7 @@ func (p *pass[V]) take(ctx context.Context, ids []string) error {
 		return p.became(err)
 	}
 	var failed error
-	for _, err := range p.db.bringAll(ctx, p.claimer, ids) {
+	for _, err := range p.db.bringAll(ctx, question{claimer: p.claimer}, ids) {
 		failed = cmp.Or(p.became(err), failed)
 	}
 	return failed
@@ -237,9 +242,25 @@ func (p *pass[V]) became(err error) error {
 	return nil
 }
 
+// pacer gives background adoptions their turns.
+type pacer[V any] struct {
+	db    *DB[V]
+	every time.Duration
+	next  atomic.Int64 // when the next adoption may begin (DB.now)
+}
+
+// newPacer returns one that lets so many sessions pass in a second.
+func newPacer[V any](db *DB[V], rate int) *pacer[V] {
+	return &pacer[V]{db: db, every: time.Second / time.Duration(rate)}
+}
+
+// batchOf returns how many sessions are asked for at once at that rate: those of 100 ms, which is how long demand may find the store busy
+// with them.
+func batchOf(rate int) int { return min(max(rate/10, 1), claimBatch) }
+
 // turn waits until the rate allows n more adoptions and no event waits for the store, for
 // at most 50 ms: under constant demand it goes on slowly rather than not at all.
-func (p *pass[V]) turn(ctx context.Context, n int) error {
+func (p *pacer[V]) turn(ctx context.Context, n int) error {
 	now := p.db.now()
 	var at int64
 	for {
