@@ -57,6 +57,7 @@ type DB[V any] struct {
 	draining atomic.Bool  // no new sessions
 	sealed   atomic.Int32 // and if not 0, no reloads of evicted ones
 	demand   atomic.Int64 // calls of the application that wait for the store to bring a session
+	preloads preloads     // that are under way
 	closed   closed
 
 	ctx      context.Context // of all calls to the store that no caller waits for

@@ -333,6 +333,9 @@ func (db *DB[V]) Drain(ctx context.Context) (err error) {
 		return errNilContext
 	}
 	db.draining.Store(true)
+	if err := db.preloads.end(ctx, ErrDraining); err != nil {
+		return fmt.Errorf("kvstore: drain: a preload has not ended: %w", err)
+	}
 	sealed := false
 	defer func() {
 		if sealed && err != nil {
