@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-6f1f505d/kvstore"
+	"github.com/seed-6f1f505d/kvstore/store"
 	"github.com/seed-6f1f505d/kvstore/store/memory"
 )
 
@@ -267,6 +270,62 @@ func ExampleDB_AdoptOrphans() {
 	must(b.Close(ctx))
 	must(c.Close(ctx))
 	// Output: 10 calls found a new home
+}
+
+// A node comes back, and has its calls in memory before the first event.
+func ExampleDB_Preload() {
+	ctx := context.Background()
+	st := memory.New()
+	before := openCalls(st, "a")
+	for i := range 1000 {
+		must(before.Put(ctx, fmt.Sprint("call-", i), Call{State: "answered"}))
+	}
+	must(before.Close(ctx)) // or it crashed
+
+	db := openCalls(st, "a")
+	p, err := db.Preload(ctx, kvstore.Preload{Rate: 100_000})
+	must(err)
+	_ = p.Progress() // how far it is, at any time
+	done, err := p.Wait(ctx)
+	var failed *kvstore.PreloadError
+	if errors.As(err, &failed) {
+		fmt.Println(failed.Failed, "calls are missing:", failed.Missing)
+	}
+
+	fmt.Println(done.Adopted, "calls are back")
+	fmt.Println(db.Get(ctx, "call-7"))
+	must(db.Close(ctx))
+	// Output:
+	// 1000 calls are back
+	// {  answered} <nil>
+}
+
+func ExamplePreloading_Progress() {
+	ctx := context.Background()
+	st := memory.New()
+	before := openCalls(st, "a")
+	for i := range 1000 {
+		must(before.Put(ctx, fmt.Sprint("call-", i), Call{State: "answered"}))
+	}
+	must(before.Close(ctx))
+
+	var loading atomic.Int64
+	// Only those that match, with all their entries. The hook is called every now and then, and at the end.
+	db := openCalls(st, "b")
+	p, err := db.Preload(ctx, kvstore.Preload{
+		Share:    kvstore.Unowned,
+		Match:    func(h store.Header) bool { return strings.HasSuffix(h.Session, "7") },
+		Whole:    true,
+		Count:    true,                                                                      // so that Total is known from the start
+		Progress: func(is kvstore.Preloaded) { loading.Store(int64(is.Total - is.Done())) }, // for a readiness probe, say
+	})
+	must(err)
+	_, err = p.Wait(ctx)
+	must(err)
+	is := p.Progress()
+	fmt.Println(is.Done(), "of", is.Total, is.Complete, is.Left)
+	must(db.Close(ctx))
+	// Output: 100 of 100 true 0s
 }
 
 func ExampleDB_Close() {

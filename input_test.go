@@ -334,6 +334,13 @@ func everyMethod(ctx context.Context, db *kvstore.DB[int], s *kvstore.Session[in
 	m["DB.Flush"] = func() error { return db.Flush(ctx) }
 	m["DB.Drain"] = func() error { return db.Drain(ctx) }
 	m["DB.AdoptOrphans"] = func() error { _, err := db.AdoptOrphans(ctx, kvstore.Takeover{}); return err }
+	m["DB.Preload"] = func() error {
+		p, err := db.Preload(ctx, kvstore.Preload{Share: kvstore.Unowned})
+		if err == nil {
+			_, err = p.Wait(context.Background())
+		}
+		return err
+	}
 	m["Expire"] = func() error { return s.Expire(ctx, time.Now().Add(time.Hour)) }
 	m["All"] = func() error { _, err := s.All(ctx); return err }
 	m["Sync"] = func() error { return s.Sync(ctx) }
@@ -389,7 +396,7 @@ func TestCancelledContext(t *testing.T) {
 		j := newJournal(mem)
 		db := openInts(t, j, kvstore.Options{MaxDelay: time.Hour, LagAlarm: time.Hour})
 		// None of these has anything in memory: all would ask the store.
-		for _, name := range []string{"DB.Put", "DB.Delete", "DB.Adopt", "DB.AdoptOrCreate", "DB.Steal", "DB.AdoptOrphans"} {
+		for _, name := range []string{"DB.Put", "DB.Delete", "DB.Adopt", "DB.AdoptOrCreate", "DB.Steal", "DB.AdoptOrphans", "DB.Preload"} {
 			if err := everyMethod(over(), db, nil)[name](); !errors.Is(err, context.Canceled) {
 				t.Errorf("%s: %v", name, err)
 			}

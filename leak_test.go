@@ -44,7 +44,7 @@ func TestStartStop(t *testing.T) {
 			}
 			for range rnd.IntN(8) {
 				id := fmt.Sprint(rnd.IntN(20))
-				switch rnd.IntN(8) {
+				switch rnd.IntN(9) {
 				case 0, 1, 2:
 					err = db.Put(ctx, id, strings.Repeat("v", rnd.IntN(300)))
 				case 3:
@@ -63,6 +63,8 @@ func TestStartStop(t *testing.T) {
 					}
 				case 7:
 					time.Sleep(time.Duration(rnd.IntN(3000)) * time.Millisecond)
+				case 8: // which Drain or Close may have to end
+					_, err = db.Preload(ctx, kvstore.Preload{Share: kvstore.Share(i % 3), Rate: 10, Progress: func(kvstore.Preloaded) {}})
 				}
 				if err != nil {
 					t.Fatalf("cycle %d: %v", i, err)
@@ -320,7 +322,7 @@ func TestEveryMethodAfterClose(t *testing.T) {
 			}
 			cancel()
 			args := map[reflect.Type]reflect.Value{}
-			for _, v := range []any{o.ctx, "s", 1, int64(1), time.Now(), kvstore.Takeover{}, kvstore.Version{}, kvstore.InMemory, func(*kvstore.Tx[string]) error { return nil }} {
+			for _, v := range []any{o.ctx, "s", 1, int64(1), time.Now(), kvstore.Takeover{}, kvstore.Preload{}, kvstore.Version{}, kvstore.InMemory, func(*kvstore.Tx[string]) error { return nil }} {
 				args[reflect.TypeOf(v)] = reflect.ValueOf(v)
 			}
 			args[reflect.TypeFor[context.Context]()] = reflect.ValueOf(o.ctx)

@@ -124,6 +124,7 @@ func TestStrict(t *testing.T) {
 			"DB.Steal":    func() error { _, err := a.Steal(ctx, "kept"); return err },
 			"DB.Session":  func() error { _, err := a.Session(ctx, "kept"); return err },
 			"AdoptOrphan": func() error { _, err := a.AdoptOrphans(ctx, kvstore.Takeover{}); return err },
+			"Preload":     func() error { _, err := a.Preload(ctx, kvstore.Preload{}); return err },
 			"Get":         func() error { _, err := handles["kept"].Get(ctx, ""); return err },
 			"Put":         func() error { return handles["kept"].Put(ctx, "", 1) },
 			"Delete":      func() error { return handles["kept"].Delete(ctx, "") },

@@ -186,6 +186,15 @@ func TestNoLockIsHeldOutside(t *testing.T) {
 		ok(other.Close(ctx))
 		_, err = db.AdoptOrphans(ctx, Takeover{Progress: func(Orphans) { i.called("Progress") }})
 		ok(err)
+		third, err := Open[int](ctx, mem, Options{Node: "c", Codec: plain{}})
+		ok(err)
+		ok(third.Put(ctx, "more", 1))
+		ok(third.Close(ctx))
+		p, err := db.Preload(ctx, Preload{Share: Unowned, Whole: true,
+			Match: func(store.Header) bool { i.called("Match"); return true }, Progress: func(Preloaded) { i.called("Preload's Progress") }})
+		ok(err)
+		_, err = p.Wait(ctx)
+		ok(err)
 		s, err := db.Session(ctx, "3")
 		ok(err)
 		ok(s.Expire(ctx, time.Now().Add(time.Second)))
@@ -195,7 +204,7 @@ func TestNoLockIsHeldOutside(t *testing.T) {
 		ok(db.Drain(ctx))
 		time.Sleep(time.Minute)
 		ok(db.Close(ctx))
-		all := []string{"Claim", "Load", "Apply", "Sessions", "KeepAlive", "Nodes", "Append", "Decode", "Lost", "Fenced", "Health", "Progress", "Update's function"}
+		all := []string{"Claim", "Load", "Apply", "Sessions", "KeepAlive", "Nodes", "Append", "Decode", "Lost", "Fenced", "Health", "Progress", "Match", "Preload's Progress", "Update's function"}
 		slices.Sort(all)
 		if got := slices.Sorted(maps.Keys(i.calls)); !slices.Equal(got, all) {
 			t.Errorf("called were %q, want %q", got, all)
