@@ -26,7 +26,7 @@ import (
 // Whatever call fails, and however: a preload that says that all is here is right, one that does not says what is missing or that it did not come
 // to its end, and another one, when the fault is over, brings the rest.
 func TestFaultsPreload(t *testing.T) {
-	const n = 20
+	const n = 40
 	for _, kind := range []storetest.Kind{storetest.Sessions, storetest.Nodes, storetest.Claim, storetest.Load} {
 		for _, fault := range linefaults {
 			if fault.Split != nil {
@@ -44,10 +44,10 @@ func TestFaultsPreload(t *testing.T) {
 						}
 						o.ok(prev.Close(o.ctx))
 						o.line.Inject(storetest.First(times, fault.Fault, kind))
-						here := func() (n int) {
+						here := func() (whole int) {
 							o.line.Down(true)
 							defer o.line.Down(false)
-							for i := range 20 {
+							for i := range n {
 								s, err := o.db.Session(o.ctx, fmt.Sprint(i))
 								if err != nil {
 									continue
@@ -56,10 +56,10 @@ func TestFaultsPreload(t *testing.T) {
 									continue
 								}
 								if v, err := s.Get(o.ctx, "k"); err == nil && v == "w" {
-									n++
+									whole++
 								}
 							}
-							return n
+							return whole
 						}
 						short, cancel := context.WithTimeout(o.ctx, time.Minute)
 						defer cancel()
@@ -190,6 +190,37 @@ func TestPreloadDamage(t *testing.T) {
 			t.Error(err)
 		} else if v, err := s.Get(ctx, ""); v != 1 || err != nil {
 			t.Errorf("%d, %v", v, err)
+		}
+		closeDB(t, db)
+	})
+}
+
+// Sessions about which the store never answers are failures, and do not end a preload in which it answers about others.
+func TestPreloadHalfMute(t *testing.T) {
+	stores(t, func(t *testing.T, wrap func(*claimer) store.Store) {
+		const n = 400
+		c := newClaimer()
+		leave(t, c, n)
+		mute := func(id string) bool { i, _ := strconv.Atoi(id); return i%8 == 0 }
+		c.claim = func(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {
+			if mute(r.Session) {
+				return store.Claim{}, errDown
+			}
+			return c.inner.Claim(ctx, r)
+		}
+		c.all = func(ctx context.Context, rs []store.ClaimRequest) (cs []store.Claim, _ error) {
+			for _, r := range rs {
+				cl, err := c.claim(ctx, r)
+				cl.Err = err
+				cs = append(cs, cl)
+			}
+			return cs, nil
+		}
+		db := openInts(t, wrap(c), kvstore.Options{Node: "left", Lease: time.Hour})
+		done, err := preload(t, db, fast(kvstore.Preload{}))
+		var e *kvstore.PreloadError
+		if !errors.As(err, &e) || e.Err != nil || e.Failed != n/8 || done.Adopted != n-n/8 || !errors.Is(err, errDown) {
+			t.Errorf("%+v, %.300v", done, err)
 		}
 		closeDB(t, db)
 	})

@@ -107,15 +107,15 @@ func TestPreloadFormer(t *testing.T) {
 				closeDB(t, old)
 				time.Sleep(2 * time.Second)
 
-				db := openInts(t, wrap(c), kvstore.Options{Node: "a", Lease: time.Hour})
-				done, err := preload(t, db, fast(line.p))
-				if err != nil || done.Adopted != n-2 || done.Total != n-2 || db.Stats().Resident != n-2 {
-					t.Fatalf("%+v, %v; resident: %d", done, err, db.Stats().Resident)
-				}
 				var asked atomic.Int64
 				c.load = func(ctx context.Context, id string, keys []string) (store.Snapshot, error) {
 					asked.Add(1)
 					return c.Store.Load(ctx, id, keys...)
+				}
+				db := openInts(t, wrap(c), kvstore.Options{Node: "a", Lease: time.Hour})
+				done, err := preload(t, db, fast(line.p))
+				if err != nil || done.Adopted != n-2 || done.Total != n-2 || db.Stats().Resident != n-2 || asked.Load() != 0 {
+					t.Fatalf("%+v, %v; resident: %d; %d loads beside the claims", done, err, db.Stats().Resident, asked.Load())
 				}
 				c.claim = func(context.Context, store.ClaimRequest) (store.Claim, error) { return store.Claim{}, errDown }
 				for i := 2; i < n; i++ {
@@ -237,6 +237,69 @@ func TestPreloadShares(t *testing.T) {
 	}
 }
 
+// What this incarnation has released is not taken back as one that a former one had; what a claim without an answer gave it, is.
+func TestPreloadOwn(t *testing.T) {
+	stores(t, func(t *testing.T, wrap func(*claimer) store.Store) {
+		ctx := context.Background()
+		c := newClaimer()
+		leave(t, c, 3)
+		db := openInts(t, wrap(c), kvstore.Options{Node: "left", Lease: time.Hour})
+		_, err := db.Adopt(ctx, "0")
+		check(t, err)
+		check(t, db.Release(ctx, "0"))
+		c.claim = func(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {
+			c.inner.Claim(ctx, r)
+			return store.Claim{}, errDown
+		}
+		_, err = db.Adopt(ctx, "1")
+		want(t, err, errDown)
+		c.claim = nil
+		done, err := preload(t, db, fast(kvstore.Preload{}))
+		if _, got := db.Get(ctx, "0"); err != nil || done.Adopted != 2 || !errors.Is(got, kvstore.ErrNotResident) {
+			t.Errorf("%+v, %v; what was released: %v", done, err, got)
+		}
+		for _, id := range []string{"1", "2"} {
+			_, err = db.Get(ctx, id)
+			check(t, err)
+		}
+		// As one that nobody owns it is.
+		if done, err = preload(t, db, fast(kvstore.Preload{Share: kvstore.Unowned})); err != nil || done.Adopted != 1 {
+			t.Errorf("%+v, %v", done, err)
+		}
+		closeDB(t, db)
+	})
+}
+
+// An entry that did not come with the claim is loaded, if all are wanted.
+func TestPreloadUnread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		c := newClaimer()
+		old := openInts(t, c, kvstore.Options{Node: "a"})
+		s, err := old.AdoptOrCreate(ctx, "s")
+		check(t, err)
+		check(t, s.Put(ctx, "k", 1))
+		closeDB(t, old)
+		c.all = func(ctx context.Context, rs []store.ClaimRequest) ([]store.Claim, error) {
+			cs, err := c.inner.ClaimAll(ctx, rs)
+			cs[0].Entries, cs[0].Unread = nil, []string{"k"}
+			return cs, err
+		}
+		db := openInts(t, c, kvstore.Options{Node: "a"})
+		done, err := preload(t, db, kvstore.Preload{Whole: true})
+		if err != nil || done.Adopted != 1 {
+			t.Errorf("%+v, %v", done, err)
+		}
+		c.load = func(context.Context, string, []string) (store.Snapshot, error) { return store.Snapshot{}, errDown }
+		s, err = db.Session(ctx, "s")
+		check(t, err)
+		if v, err := s.Get(ctx, "k"); v != 1 || err != nil {
+			t.Errorf("%d, %v", v, err)
+		}
+		closeDB(t, db)
+	})
+}
+
 // A predicate on the header chooses, and is asked about nothing that somebody alive has.
 func TestPreloadMatch(t *testing.T) {
 	stores(t, func(t *testing.T, wrap func(*claimer) store.Store) {
@@ -263,6 +326,10 @@ func TestPreloadMatch(t *testing.T) {
 				t.Errorf("session %d is here is %v", i, here)
 			}
 		}
+		boom := errors.New("boom")
+		p.Match = func(store.Header) bool { panic(boom) }
+		_, err = preload(t, db, p)
+		want(t, err, boom)
 		closeDB(t, db)
 		closeDB(t, alive)
 	})
@@ -520,11 +587,12 @@ func TestPreloadRefuses(t *testing.T) {
 				t.Errorf("%+v: %v", line.p, err)
 			}
 		}
-		_, err := db.Preload(nil, kvstore.Preload{}) //nolint:staticcheck // that is what is tried
+		var none context.Context
+		_, err := db.Preload(none, kvstore.Preload{})
 		want(t, err, kvstore.ErrInvalid)
 		p, err := db.Preload(ctx, kvstore.Preload{})
 		check(t, err)
-		_, err = p.Wait(nil) //nolint:staticcheck // likewise
+		_, err = p.Wait(none)
 		want(t, err, kvstore.ErrInvalid)
 		if got := fmt.Sprint(kvstore.Former, kvstore.ByRing, kvstore.Unowned, kvstore.Share(9)); got != "Former ByRing Unowned ?" {
 			t.Error(got)
