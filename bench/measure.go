@@ -35,6 +35,7 @@ var groups = []group{
 	{memoryRows, runMemory},
 	{gcRows, runGC},
 	{adoptRows, runAdopt},
+	{preloadRows, runPreload},
 	{coalesceRows, runCoalesce},
 	{indexRows, runIndex},
 }

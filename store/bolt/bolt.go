@@ -135,8 +135,9 @@ func (s *Store) Writers() int { return 1 }
 
 var (
 	_ store.Store     = (*Store)(nil)
-	_ store.Directory = (*Store)(nil)
 	_ store.Writers   = (*Store)(nil)
+	_ store.Claimer   = (*Store)(nil)
 	_ io.Closer       = (*Store)(nil)
+	_ store.Directory = (*Store)(nil)
 	_ store.Ranger    = (*Store)(nil)
 )

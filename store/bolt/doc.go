@@ -18,7 +18,7 @@
 //
 // # What is durable
 //
-// A call of Apply, or a Claim that is granted anew, is one transaction of bbolt; calls that run at
+// A call of Apply or ClaimAll, or a Claim that is granted anew, is one transaction of bbolt; calls that run at
 // the same time share one. By default it is on the disk when the call returns: it survives a kill of the process, a
 // crash of the operating system and a power cut. [Options.NoSync] gives up the last two.
 //
