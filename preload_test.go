@@ -310,7 +310,7 @@ func TestPreloadMatch(t *testing.T) {
 		check(t, alive.Put(ctx, "held", 1))
 		check(t, alive.Flush(ctx))
 		db := openInts(t, wrap(c), kvstore.Options{Node: "left", Lease: time.Hour})
-		p := fast(kvstore.Preload{Match: func(h store.Header) bool {
+		p := fast(kvstore.Preload{Share: kvstore.Unowned, Match: func(h store.Header) bool {
 			if h.Owner.Node != "left" || h.Epoch != 1 {
 				t.Errorf("asked about %+v", h)
 			}

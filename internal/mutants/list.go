@@ -339,6 +339,7 @@ var mutations = []mutation{
 		}
 	}
 	return nil`, `		default:
+			_ = p
 		}
 	}
 	return nil`, "TestPreloadEnds"},
