@@ -109,7 +109,9 @@ func TestAliasClash(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	}
-	is(here.Update(ctx, func(tx *kvstore.Tx[int]) error { return errors.Join(tx.AddAlias("y"), tx.AddAlias("x"), tx.Put("k", 1)) }), "here")
+	is(here.Update(ctx, func(tx *kvstore.Tx[int]) error {
+		return errors.Join(tx.AddAlias("y"), tx.AddAlias("x"), tx.Put("k", 1))
+	}), "here")
 	if len(here.Aliases()) != 0 || find(t, a, "y") != "" {
 		t.Errorf("a part of it was done: %q", here.Aliases())
 	}

@@ -380,7 +380,17 @@ func (w *preloader[V]) has(s *session[V]) bool {
 			return false
 		}
 	}
-	return !w.whole || s.complete
+	if !w.whole || !s.knows(allUser) {
+		return !w.whole
+	}
+	if s.x != nil {
+		for _, e := range s.x.rest {
+			if e.cell.Load() == nil {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // fill brings in what did not come with a session: it was brought in by somebody else, or is damaged.

@@ -153,22 +153,10 @@ func (h *Session[V]) All(ctx context.Context) (iter.Seq2[string, V], error) {
 			return err
 		}
 		for {
-			err := h.db.learn(ctx, s, life, allUser, true)
-			if err == nil {
-				var missing []string
-				if missing, err = s.collectAll(life, cells, h.db.absent); err == nil && len(missing) == 0 {
-					return nil
-				}
-				if err == nil {
-					err = h.db.gather(ctx, s, life, missing)
-				}
-				for _, k := range missing {
-					if _, err := h.db.fetch(ctx, s, life, k, nil); err != nil {
-						return err
-					}
-				}
+			if err := h.db.fetchAll(ctx, s, life); err != nil {
+				return err
 			}
-			if err != nil && !errors.Is(err, errConflict) {
+			if whole, err := s.collectAll(life, cells, h.db.absent); err != nil || whole {
 				return err
 			}
 		}
@@ -185,20 +173,20 @@ func (h *Session[V]) All(ctx context.Context) (iter.Seq2[string, V], error) {
 	}, nil
 }
 
-// collectAll fills cells with the entries of a session of which all keys are known. It returns the keys
-// of those whose values are not in memory.
-func (s *session[V]) collectAll(life uint32, cells map[string]*cell[V], absent *cell[V]) (missing []string, err error) {
+// collectAll fills cells with the application's entries. It reports whether all are known, and in memory.
+func (s *session[V]) collectAll(life uint32, cells map[string]*cell[V], absent *cell[V]) (whole bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.usable(life); err != nil {
-		return nil, err
+		return false, err
 	}
+	whole = s.knows(allUser)
 	now := time.Now()
 	clear(cells)
 	add := func(key string, e *entry[V]) {
 		switch c := e.cell.Load(); {
 		case c == nil:
-			missing = append(missing, key)
+			whole = false
 		case c != absent && !c.expires.Past(now):
 			cells[key] = c
 		}
@@ -209,7 +197,7 @@ func (s *session[V]) collectAll(life uint32, cells map[string]*cell[V], absent *
 			add(k, e)
 		}
 	}
-	return missing, nil
+	return whole, nil
 }
 
 // Sync returns when everything that was written to the session before the call is

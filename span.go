@@ -194,6 +194,51 @@ func (db *DB[V]) readSpan(ctx context.Context, s *session[V], p part) error {
 	}
 }
 
+// fetchAll brings every entry of the application's into memory. It returns the first error of one that cannot be read.
+func (db *DB[V]) fetchAll(ctx context.Context, s *session[V], life uint32) error {
+	for {
+		err := db.learn(ctx, s, life, allUser, true)
+		var missing []string
+		if err == nil {
+			missing, err = s.missing(life)
+		}
+		if err == nil && len(missing) == 0 {
+			return nil
+		}
+		if err == nil {
+			err = db.gather(ctx, s, life, missing)
+		}
+		for _, key := range missing {
+			if err == nil {
+				_, err = db.fetch(ctx, s, life, key, nil)
+			}
+		}
+		if err != nil && !errors.Is(err, errConflict) {
+			return err
+		}
+	}
+}
+
+// missing returns the application's keys whose values are not in memory, of those that are known.
+func (s *session[V]) missing(life uint32) (keys []string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable(life); err != nil {
+		return nil, err
+	}
+	if s.main.cell.Load() == nil {
+		keys = append(keys, "")
+	}
+	if s.x != nil {
+		for key, e := range s.x.rest {
+			if e.cell.Load() == nil {
+				keys = append(keys, key)
+			}
+		}
+	}
+	return keys, nil
+}
+
 // found makes a place for a key that the store has, if there is none. Caller holds mu.
 func (s *session[V]) found(key string) {
 	if s.lookup(key) == nil {

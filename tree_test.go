@@ -18,9 +18,6 @@ import (
 	"github.com/seed-6f1f505d/kvstore/store/storetest"
 )
 
-// bare is a store without any optional power.
-type bare struct{ store.Store }
-
 // counting is a store that counts what is read of it.
 type counting struct {
 	*memory.Store
