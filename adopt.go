@@ -229,6 +229,9 @@ func (db *DB[V]) askClaim(ctx context.Context, id string, how how, keys []string
 			return nil, db.unanswered(id, err)
 		}
 		if how == steal && (c.Outcome == store.Held || c.Outcome == store.Outbid && c.Header.Epoch < store.MaxEpoch) {
+			if err := db.knows(&c.Header); err != nil {
+				return nil, err // its owner knows it
+			}
 			// The epoch is named, so that this request can take the session from
 			// this tenure only, however late it arrives.
 			req.Force, req.Epoch = true, c.Header.Epoch+1
@@ -242,6 +245,10 @@ func (db *DB[V]) askClaim(ctx context.Context, id string, how how, keys []string
 func (db *DB[V]) claimed(id string, c *store.Claim, keys []string, gen uint32, start int64) (*session[V], error) {
 	switch c.Outcome {
 	case store.Granted:
+		if err := db.knows(&c.Header); err != nil {
+			db.giveBack(c.Header)
+			return nil, err
+		}
 		db.count.claimTime.Add(db.now() - start)
 		if c.Created {
 			db.count.created.Add(1)
@@ -313,7 +320,7 @@ func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread 
 	s := newSession[V](h.Session, db.sessions.hash(h.Session), h.Epoch)
 	s.complete = empty
 	s.verified.Store(gen)
-	if len(h.Aliases) > 0 || h.Schema != 0 {
+	if len(h.Aliases) > 0 || h.Schema > db.opt.Schema {
 		x := s.more()
 		x.aliases, x.schema = h.Aliases, h.Schema
 	}

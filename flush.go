@@ -269,8 +269,9 @@ func (b *batch[V]) collect(db *DB[V], s *session[V]) bool {
 		Create: s.creating || s.tomb, Wipe: s.wipe, Delete: s.deleted, Release: s.release && whole,
 		Expires: store.Time(s.expires.Load()),
 	}
+	f.change.Schema = db.opt.Schema
 	if s.x != nil {
-		f.change.Aliases, f.change.Schema = s.x.aliases, s.x.schema
+		f.change.Aliases, f.change.Schema = s.x.aliases, max(s.x.schema, db.opt.Schema)
 	}
 	if s.creating {
 		if x := s.more(); x.birth == 0 {
@@ -332,8 +333,8 @@ func (b *batch[V]) encode(db *DB[V], f *flight[V]) {
 
 // fits returns an error if an encoded value is too large.
 func (db *DB[V]) fits(value []byte) error {
-	if len(value) > db.opt.MaxValue {
-		return fmt.Errorf("%w: %d bytes encoded, Options.MaxValue is %d", ErrTooLarge, len(value), db.opt.MaxValue)
+	if n := len(value) - db.prefix; n > db.opt.MaxValue {
+		return fmt.Errorf("%w: %d bytes encoded, Options.MaxValue is %d", ErrTooLarge, n, db.opt.MaxValue)
 	}
 	return nil
 }

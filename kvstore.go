@@ -36,6 +36,7 @@ type DB[V any] struct {
 	size     func(*V) int // of a value in memory
 	isNil    func(*V) bool
 	exact    bool // size is the exact length of a string or []byte
+	prefix   int  // bytes of the version before each stored value
 
 	lanes     []*lane[V]
 	budget    budget
@@ -108,6 +109,7 @@ func Open[V any](ctx context.Context, st store.Store, o Options) (*DB[V], error)
 		size:     sizerOf[V](),
 		isNil:    nilTest[V](t),
 		exact:    t.Kind() == reflect.String || t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8,
+		prefix:   len(appendVersion(nil, o.Schema)),
 		world:    world.From(ctx),
 		start:    time.Now(),
 		stopping: make(chan struct{}),

@@ -92,6 +92,20 @@ type Options struct {
 	// Codec encodes values. Nil: Msgpack, for which Open refuses a V that cannot come back whole.
 	Codec Codec
 
+	// Schema is the version of V as this program writes it: raise it when what the codec makes of V changes so that the program before
+	// cannot read it. It is stored with each value, and with each session that is changed. A session that a program with a higher one
+	// has changed is not taken by this one: Adopt and the like return a SchemaError, and leave it to others. Zero: none; what is stored by a program with
+	// one is refused. A codec of your own whose encodings may begin with the bytes C1 76 needs a Schema from the beginning.
+	Schema uint32
+
+	// Upgrade sets *v, a *V to a zero V, from what a program with a lower Schema has stored; version is that, 0 for none. The value is stored in
+	// the new form when it is next put. It is called like Codec.Decode, whose rules it keeps. Nil: Codec.Decode reads all of them.
+	Upgrade func(version uint32, stored []byte, v any) error
+
+	// AcceptNewer takes sessions that a program with a higher Schema has changed, all the same: Codec.Decode reads them, and what is put
+	// is written over what it has written. For going back to an older program, when that is known to be right.
+	AcceptNewer bool
+
 	// DetectMutation encodes each value when it is put, too, and compares when it is
 	// flushed: a value that was changed in place after it was put is logged and
 	// counted in Stats.Mutated. For tests: it makes a Put many times slower.
@@ -198,6 +212,9 @@ func (o Options) resolve(v reflect.Type, st store.Store) (Options, error) {
 		return bad("MaxBatch", o.MaxBatch, "at least 1")
 	case o.Flushers < 1 || o.Flushers > 64:
 		return bad("Flushers", o.Flushers, "from 1 to 64")
+	}
+	if o.Upgrade != nil && o.Schema == 0 {
+		return bad("Upgrade", "set", "there is nothing to upgrade to without Options.Schema")
 	}
 	switch v.Kind() {
 	case reflect.Func, reflect.Chan, reflect.UnsafePointer:

@@ -161,9 +161,9 @@ func (db *DB[V]) walkOrphans(ctx context.Context, alive map[store.Incarnation]bo
 	return errors.Join(damaged...)
 }
 
-// orphaned reports whether nobody alive owns a session, or this node does by a claim whose answer was lost.
+// orphaned reports whether nobody alive owns a session that this program can read, or this node does by a claim whose answer was lost.
 func (db *DB[V]) orphaned(h *store.Header, alive map[store.Incarnation]bool) bool {
-	if h.Expires != 0 && h.Expires.Past(time.Now()) {
+	if h.Expires != 0 && h.Expires.Past(time.Now()) || db.knows(h) != nil {
 		return false
 	}
 	return h.Released || !alive[h.Owner.Incarnation] || h.Owner.Incarnation == db.self.Incarnation && db.strayed(h.Session)
@@ -229,7 +229,7 @@ func (p *pass[V]) became(err error) error {
 		p.note(func(o *Orphans) { o.Adopted++ })
 	case errors.Is(err, ErrNotFound):
 		p.note(func(o *Orphans) { o.Gone++ })
-	case errors.Is(err, ErrOwned), errors.Is(err, ErrReleased):
+	case errors.Is(err, ErrOwned), errors.Is(err, ErrReleased), errors.Is(err, ErrSchema):
 		p.note(func(o *Orphans) { o.Others++ })
 	case errors.As(err, &damaged): // another session's turn all the same
 		p.note(func(o *Orphans) { o.Damaged++ })

@@ -118,7 +118,11 @@ func (db *DB[V]) append(dst []byte, key string, c *cell[V]) ([]byte, error) {
 	if isRaw(key) {
 		return append(dst, rawOf(c)...), nil
 	}
-	return encode(db.opt.Codec, dst, &c.val)
+	out, err := encode(db.opt.Codec, appendVersion(dst, db.opt.Schema), &c.val)
+	if err != nil {
+		return dst, err
+	}
+	return out, nil
 }
 
 // decode is the inverse.
@@ -129,7 +133,7 @@ func (db *DB[V]) decode(e *store.Entry) (*cell[V], error) {
 		return c, nil
 	}
 	c := &cell[V]{expires: e.Expires}
-	if err := decode(db.opt.Codec, e.Value, &c.val); err != nil {
+	if err := db.decodeValue(e.Value, &c.val); err != nil {
 		return nil, err
 	}
 	return c, nil

@@ -355,7 +355,7 @@ func (w *preloader[V]) judge(ctx context.Context, id string, err error, well Pre
 		w.job.add(well)
 	case errors.Is(err, ErrNotFound):
 		w.job.add(Preloaded{Gone: 1})
-	case errors.Is(err, ErrOwned), errors.Is(err, ErrReleased), errors.Is(err, ErrFenced):
+	case errors.Is(err, ErrOwned), errors.Is(err, ErrReleased), errors.Is(err, ErrFenced), errors.Is(err, ErrSchema):
 		w.job.add(Preloaded{Others: 1})
 	case ctx.Err() != nil, errors.Is(err, ErrClosed), errors.Is(err, ErrDraining):
 		return err

@@ -110,7 +110,7 @@ type extra[V any] struct {
 	shape   uint64               // ver at the last change of the application's set of keys, or when this was made
 	waiters []waiter
 	aliases []string  // of the header; never changed, but replaced
-	schema  uint32    // of the header, kept as found
+	schema  uint32    // of the header, if above Options.Schema
 	probed  bool      // the last entry that was sent alone, by probing, was the main one
 	birth   uint64    // if creating: the seq of the first attempt; 0 before
 	regain  uint64    // the change that takes a release back: before it is saved, another node may have been granted the session

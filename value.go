@@ -41,7 +41,7 @@ func (db *DB[V]) newCell(id, key string, v V, expires time.Time) (*cell[V], erro
 		}
 	}
 	if db.opt.DetectMutation {
-		if b, err := encode(db.opt.Codec, nil, &c.val); err == nil {
+		if b, err := db.append(nil, key, c); err == nil {
 			(*summed[V])(unsafe.Pointer(c)).sum = xxhash.Sum64(b)
 		}
 	}
