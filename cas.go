@@ -46,57 +46,44 @@ func (h *Session[V]) GetVersion(ctx context.Context, key string) (v V, ver Versi
 // CompareAndSwap puts v under key if the entry still has the version old, the zero one if there is to be none, and returns its new version. The new entry does not
 // expire by itself. ErrConflict if it has another one: then nothing is changed. What its return means, ack says; at any time, of all calls that name one version at
 // most one succeeds.
-func (h *Session[V]) CompareAndSwap(ctx context.Context, key string, old Version, v V, ack Ack) (Version, error) {
-	return h.swap(ctx, key, v, ack, func(c *cell[V]) bool { return h.db.versionOf(c) == old })
-}
-
-// CompareAndSwap puts new under key of a session if the entry's value equals old. ErrConflict if it does not, ErrNotFound if there is no entry: then
-// nothing is changed. Unlike that of a [Version], such a comparison means the same on every node. All else is as for Session.CompareAndSwap.
-func CompareAndSwap[V comparable](ctx context.Context, h *Session[V], key string, old, new V, ack Ack) error {
-	var missing bool
-	_, err := h.swap(ctx, key, new, ack, func(c *cell[V]) bool {
-		missing = h.db.versionOf(c) == Version{}
-		return !missing && c.val == old
-	})
-	if missing && errors.Is(err, ErrConflict) {
-		return keyError(h.ID(), key, ErrNotFound)
-	}
-	return err
-}
-
-// swap puts v under key if the entry is as it is to be.
-func (h *Session[V]) swap(ctx context.Context, key string, v V, ack Ack, is func(*cell[V]) bool) (ver Version, err error) {
+func (h *Session[V]) CompareAndSwap(ctx context.Context, key string, old Version, v V, ack Ack) (ver Version, err error) {
 	next, err := h.db.newCell(h.ID(), key, v, time.Time{})
 	if err != nil {
 		return ver, err
 	}
-	if ack > Stored {
-		return ver, errAck(h.ID(), ack)
-	}
-	w := [1]write[V]{{key: key, cell: next}}
-	err = h.do(ctx, func(s *session[V], life uint32) error {
-		for {
-			if err := h.db.serve(ctx, s); err != nil {
-				return err
-			}
-			c, err := h.db.fetch(ctx, s, life, key, nil)
-			if err != nil {
-				return err
-			}
-			if !is(c) {
-				return keyError(s.id, key, ErrConflict)
-			}
-			seen := [1]version[V]{{key, c}}
-			err = h.db.commit(ctx, s, &change[V]{reads: seen[:], writes: w[:], bound: true, life: life, stored: ack == Stored})
-			if err != errConflict { // else somebody was faster; with the value that is to be replaced, maybe
-				return err
-			}
+	w := [1]write[V]{{key, next, h.db.cost(key, next)}}
+	err = h.planned(ctx, ack, func(s *session[V], ch *change[V]) error {
+		switch c := s.version(key, h.db.absent); {
+		case c == nil:
+			ch.missing = []string{key}
+			return errMissing
+		case h.db.versionOf(c) != old:
+			return keyError(s.id, key, ErrConflict)
 		}
+		ch.writes = w[:]
+		return nil
 	})
 	if err != nil {
 		return ver, err
 	}
 	return Version{unsafe.Pointer(next)}, nil
+}
+
+// CompareAndSwap puts new under key of a session if the entry's value equals old. ErrConflict if it does not, ErrNotFound if there is no entry: then
+// nothing is changed. Unlike that of a [Version], such a comparison means the same on every node. All else is as for Session.CompareAndSwap.
+func CompareAndSwap[V comparable](ctx context.Context, h *Session[V], key string, old, new V, ack Ack) error {
+	for {
+		v, ver, err := h.GetVersion(ctx, key)
+		if err != nil {
+			return err
+		}
+		if v != old { // under no lock: it may panic, if V is an interface
+			return keyError(h.ID(), key, ErrConflict)
+		}
+		if _, err = h.CompareAndSwap(ctx, key, ver, new, ack); !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
 }
 
 func errAck(id string, ack Ack) error {

@@ -29,6 +29,12 @@ type change[V any] struct {
 
 	aliases aliasing // and the session's aliases; no ending
 
+	// plan, if there is one, finds the writes, with their costs, under the session's mu and on what the session is then, so that nothing can come
+	// between. It may run more than once, and calls nothing of the application's. If it needs entries that are not in memory it names them in missing,
+	// and returns errMissing.
+	plan    func(s *session[V], ch *change[V]) error
+	missing []string
+
 	stored bool // wait until it is
 
 	ending bool // decided by admit: the life that the session has now ends
@@ -49,6 +55,9 @@ type write[V any] struct {
 
 // errConflict: a read of the transaction is out of date; run it again.
 var errConflict = errors.New("kvstore: conflict")
+
+// errMissing: a plan needs entries that are not in memory. It never leaves the session's methods.
+var errMissing = errors.New("kvstore: not in memory")
 
 // errUnverified: the lease lapsed a moment ago. It never leaves commit.
 var errUnverified = errors.New("kvstore: not verified")
@@ -76,7 +85,7 @@ func (db *DB[V]) commit(ctx context.Context, s *session[V], ch *change[V]) error
 	if err := db.serve(ctx, s); err != nil {
 		return err
 	}
-	for i := range ch.writes {
+	for i := range ch.writes { // of a plan's there are none yet
 		ch.writes[i].cost = db.cost(ch.writes[i].key, ch.writes[i].cell)
 	}
 	var room int64 // reserved for this commit
@@ -159,7 +168,10 @@ func (db *DB[V]) admit(s *session[V], ch *change[V]) error {
 	if s.release {
 		return sessionError(s.id, ErrReleased)
 	}
-	return s.unchanged(ch.reads, ch.tree, ch.shape, db.absent)
+	if err := s.unchanged(ch.reads, ch.tree, ch.shape, db.absent); err != nil || ch.plan == nil {
+		return err
+	}
+	return ch.plan(s, ch)
 }
 
 // need returns how much of the budget the session holds after ch, less what it holds now. Caller holds mu.

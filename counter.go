@@ -39,14 +39,36 @@ func (tx *Tx[V]) Counter(name string) (int64, error) {
 	}
 	key := ownKey(kindCounter, name)
 	c, err := tx.cell(key)
-	if err != nil || c == tx.db.absent {
+	if err != nil {
 		return 0, err
+	}
+	return counted(tx.s.id, key, c, tx.db.absent)
+}
+
+// counted returns what a counter's cell says.
+func counted[V any](id, key string, c, absent *cell[V]) (int64, error) {
+	if c == absent {
+		return 0, nil
 	}
 	raw := rawOf(c)
 	if len(raw) != 8 {
-		return 0, &store.CorruptError{Session: tx.s.id, Key: key, Reason: fmt.Sprintf("the counter %q has %d bytes", name, len(raw))}
+		return 0, &store.CorruptError{Session: id, Key: key, Reason: fmt.Sprintf("the counter %q has %d bytes", key[2:], len(raw))}
 	}
 	return int64(binary.BigEndian.Uint64(raw)), nil
+}
+
+// plus returns the cell of a counter that was was, with delta added.
+func plus[V any](id, key string, was, delta int64, absent *cell[V]) (int64, *cell[V], error) {
+	sum := was + delta
+	if (was^sum)&(delta^sum) < 0 {
+		return was, nil, fmt.Errorf("%w: session %q, counter %q: %d%+d", ErrOverflow, id, key[2:], was, delta)
+	}
+	if sum == 0 {
+		return 0, absent, nil
+	}
+	var raw [8]byte
+	binary.BigEndian.PutUint64(raw[:], uint64(sum))
+	return sum, newRaw[V](raw[:]), nil
 }
 
 // Add adds delta to a counter, and returns its new value. ErrOverflow if there is no such.
@@ -55,20 +77,12 @@ func (tx *Tx[V]) Add(name string, delta int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	sum := was + delta
-	if (was^sum)&(delta^sum) < 0 {
-		return was, fmt.Errorf("%w: session %q, counter %q: %d%+d", ErrOverflow, tx.s.id, name, was, delta)
+	key := ownKey(kindCounter, name)
+	sum, c, err := plus(tx.s.id, key, was, delta, tx.db.absent)
+	if err == nil && delta != 0 {
+		tx.set(key, c)
 	}
-	c := tx.db.absent
-	if sum != 0 {
-		var raw [8]byte
-		binary.BigEndian.PutUint64(raw[:], uint64(sum))
-		c = newRaw[V](raw[:])
-	}
-	if sum != was {
-		tx.set(ownKey(kindCounter, name), c)
-	}
-	return sum, nil
+	return sum, err
 }
 
 // Counter returns the value of a counter; 0 for one that nobody has added to. Counters have names of their own, apart from keys.
@@ -82,9 +96,26 @@ func (h *Session[V]) Counter(ctx context.Context, name string) (n int64, err err
 
 // Add adds delta to a counter, and returns its new value; ack says when. ErrOverflow if there is no such: then nothing is changed.
 func (h *Session[V]) Add(ctx context.Context, name string, delta int64, ack Ack) (n int64, err error) {
-	err = h.update(ctx, ack, func(tx *Tx[V]) (err error) {
-		n, err = tx.Add(name, delta)
-		return err
+	if err := checkName(h.ID(), "counter", name); err != nil {
+		return 0, err
+	}
+	key, w := ownKey(kindCounter, name), [1]write[V]{}
+	err = h.planned(ctx, ack, func(s *session[V], ch *change[V]) error {
+		c := s.version(key, h.db.absent)
+		if c == nil {
+			ch.missing = []string{key}
+			return errMissing
+		}
+		was, err := counted(s.id, key, c, h.db.absent)
+		if err != nil {
+			return err
+		}
+		if n, c, err = plus(s.id, key, was, delta, h.db.absent); err != nil {
+			return err
+		}
+		w[0] = write[V]{key, c, h.db.cost(key, c)}
+		ch.writes = w[:]
+		return nil
 	})
 	return n, err
 }

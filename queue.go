@@ -48,30 +48,38 @@ func (q *ends[V]) at() (head, tail uint64, err error) {
 	}
 	key := ownKey(q.bounds, q.name)
 	c, err := q.tx.cell(key)
-	switch {
-	case err != nil:
+	if err != nil {
 		return 0, 0, err
-	case c == q.tx.db.absent:
+	}
+	return boundsOf(q.tx.s.id, key, c, q.tx.db.absent)
+}
+
+// boundsOf returns what the cell of a queue's bounds says.
+func boundsOf[V any](id, key string, c, absent *cell[V]) (head, tail uint64, err error) {
+	if c == absent {
 		return queueStart, queueStart, nil
 	}
 	raw := rawOf(c)
 	if len(raw) != 16 {
-		return 0, 0, &store.CorruptError{Session: q.tx.s.id, Key: key, Reason: fmt.Sprintf("the bounds of queue %q have %d bytes", q.name, len(raw))}
+		return 0, 0, &store.CorruptError{Session: id, Key: key, Reason: fmt.Sprintf("the bounds of queue %q have %d bytes", key[2:], len(raw))}
 	}
 	return binary.BigEndian.Uint64(raw), binary.BigEndian.Uint64(raw[8:]), nil
 }
 
-// move sets where the queue begins and ends.
-func (q *ends[V]) move(head, tail uint64) {
-	key := ownKey(q.bounds, q.name)
+// boundsCell is the inverse.
+func boundsCell[V any](head, tail uint64, absent *cell[V]) *cell[V] {
 	if head == tail {
-		q.tx.set(key, q.tx.db.absent)
-		return
+		return absent
 	}
 	var raw [16]byte
 	binary.BigEndian.PutUint64(raw[:], head)
 	binary.BigEndian.PutUint64(raw[8:], tail)
-	q.tx.set(key, newRaw[V](raw[:]))
+	return newRaw[V](raw[:])
+}
+
+// move sets where the queue begins and ends.
+func (q *ends[V]) move(head, tail uint64) {
+	q.tx.set(ownKey(q.bounds, q.name), boundsCell(head, tail, q.tx.db.absent))
 }
 
 func (q *ends[V]) key(pos uint64) string { return itemKey(q.item, q.name, pos) }
@@ -129,14 +137,7 @@ func (q *ends[V]) load(pos, n uint64, back bool) (*cell[V], error) {
 	there := s.version(key, q.tx.db.absent) != nil
 	s.mu.Unlock()
 	if !there && q.tx.find(key) < 0 {
-		keys := make([]string, 0, queuePage)
-		for i := range min(n, queuePage) {
-			if back {
-				i = -i
-			}
-			keys = append(keys, q.key(pos+i))
-		}
-		if err := q.tx.db.gather(q.tx.ctx, s, q.tx.life, keys); err != nil {
+		if err := q.tx.db.gather(q.tx.ctx, s, q.tx.life, ahead(q.item, q.name, pos, n, back)); err != nil {
 			return nil, q.tx.read(err)
 		}
 	}
@@ -264,12 +265,15 @@ func (q *TxQueue[V]) RemoveBack(n int) (int, error) { return q.remove(n, true) }
 //
 // Concurrent operations are done one after the other. Errors are those of Session.Update.
 type Queue[V any] struct {
-	h    *Session[V]
-	name string
+	h      *Session[V]
+	name   string
+	bounds string // the key of where it begins and ends
 }
 
 // Queue returns the session's queue of that name. A queue that nobody has pushed to is empty; queues have names of their own, apart from keys.
-func (h *Session[V]) Queue(name string) *Queue[V] { return &Queue[V]{h, name} }
+func (h *Session[V]) Queue(name string) *Queue[V] {
+	return &Queue[V]{h, name, ownKey(kindBounds, name)}
+}
 
 // Name returns the queue's name.
 func (q *Queue[V]) Name() string { return q.name }
@@ -291,33 +295,119 @@ func (h *Session[V]) pop(ctx context.Context, f func(tx *Tx[V]) error) error {
 	return err
 }
 
+// push is Tx.Queue's push as a plan: nothing is read before the lock is held.
+func (q *Queue[V]) push(ctx context.Context, v V, front bool) error {
+	db, id := q.h.db, q.h.ID()
+	if err := checkName(id, "queue", q.name); err != nil {
+		return err
+	}
+	c, err := db.newCell(id, "", v, time.Time{})
+	if err != nil {
+		return fmt.Errorf("queue %q: %w", q.name, err)
+	}
+	item := itemKey(kindItem, q.name, 0)
+	if err := db.encodable(id, item, c); err != nil { // or its place in the queue would be stored without it
+		return err
+	}
+	var w [2]write[V]
+	cost := db.cost(item, c)
+	return q.h.planned(ctx, InMemory, func(s *session[V], ch *change[V]) error {
+		head, tail, err := q.at(s, ch)
+		if err != nil {
+			return err
+		}
+		pos := tail
+		if front {
+			head--
+			pos = head
+		} else {
+			tail++
+		}
+		b := boundsCell(head, tail, db.absent)
+		w = [2]write[V]{{itemKey(kindItem, q.name, pos), c, cost}, {q.bounds, b, db.cost(q.bounds, b)}}
+		ch.writes = w[:]
+		return nil
+	})
+}
+
+// at returns where the queue begins and ends, for a plan. Caller holds the session's mu.
+func (q *Queue[V]) at(s *session[V], ch *change[V]) (head, tail uint64, err error) {
+	c := s.version(q.bounds, q.h.db.absent)
+	if c == nil {
+		ch.missing = []string{q.bounds}
+		return 0, 0, errMissing
+	}
+	return boundsOf(s.id, q.bounds, c, q.h.db.absent)
+}
+
+// popAt is Tx.Queue's pop as a plan.
+func (q *Queue[V]) popAt(ctx context.Context, back bool) (v V, err error) {
+	db := q.h.db
+	if err := checkName(q.h.ID(), "queue", q.name); err != nil {
+		return v, err
+	}
+	var got *cell[V]
+	var w [2]write[V]
+	err = q.h.planned(ctx, InMemory, func(s *session[V], ch *change[V]) error {
+		head, tail, err := q.at(s, ch)
+		if err != nil {
+			return err
+		}
+		begun := head != tail
+		for got = db.absent; head != tail && got == db.absent; head, tail = next(head, tail, back) { // what is not there is passed over
+			pos := head
+			if back {
+				pos = tail - 1
+			}
+			key := itemKey(kindItem, q.name, pos)
+			if got = s.version(key, db.absent); got == nil {
+				ch.missing = ahead(kindItem, q.name, pos, tail-head, back)
+				return errMissing
+			}
+			w[0] = write[V]{key, db.absent, db.cost(key, db.absent)}
+		}
+		if !begun {
+			return fmt.Errorf("%w: session %q, queue %q", ErrEmpty, s.id, q.name)
+		}
+		b := boundsCell(head, tail, db.absent)
+		w[1] = write[V]{q.bounds, b, db.cost(q.bounds, b)}
+		ch.writes = w[:]
+		return nil
+	})
+	if err == nil && got == db.absent {
+		err = fmt.Errorf("%w: session %q, queue %q", ErrEmpty, q.h.ID(), q.name)
+	}
+	if err != nil {
+		return v, err
+	}
+	return got.val, nil
+}
+
+// ahead returns the keys of the items from pos on, at an end of a queue of n: as many as are loaded at a time.
+func ahead(kind byte, name string, pos, n uint64, back bool) []string {
+	keys := make([]string, 0, queuePage)
+	for i := range min(n, queuePage) {
+		if back {
+			i = -i
+		}
+		keys = append(keys, itemKey(kind, name, pos+i))
+	}
+	return keys
+}
+
 // PushBack adds v at the end.
 func (q *Queue[V]) PushBack(ctx context.Context, v V) error {
-	return q.h.Update(ctx, func(tx *Tx[V]) error { return tx.Queue(q.name).PushBack(v) })
+	return q.push(ctx, v, false)
 }
 
 // PushFront adds v at the beginning.
-func (q *Queue[V]) PushFront(ctx context.Context, v V) error {
-	return q.h.Update(ctx, func(tx *Tx[V]) error { return tx.Queue(q.name).PushFront(v) })
-}
+func (q *Queue[V]) PushFront(ctx context.Context, v V) error { return q.push(ctx, v, true) }
 
 // PopFront takes the first value out. ErrEmpty if there is none.
-func (q *Queue[V]) PopFront(ctx context.Context) (v V, err error) {
-	err = q.h.pop(ctx, func(tx *Tx[V]) (err error) {
-		v, err = tx.Queue(q.name).PopFront()
-		return err
-	})
-	return v, err
-}
+func (q *Queue[V]) PopFront(ctx context.Context) (V, error) { return q.popAt(ctx, false) }
 
 // PopBack takes the last value out. ErrEmpty if there is none.
-func (q *Queue[V]) PopBack(ctx context.Context) (v V, err error) {
-	err = q.h.pop(ctx, func(tx *Tx[V]) (err error) {
-		v, err = tx.Queue(q.name).PopBack()
-		return err
-	})
-	return v, err
-}
+func (q *Queue[V]) PopBack(ctx context.Context) (V, error) { return q.popAt(ctx, true) }
 
 // Front returns the first value. ErrEmpty if there is none.
 func (q *Queue[V]) Front(ctx context.Context) (v V, err error) {

@@ -85,6 +85,28 @@ func (h *Session[V]) update(ctx context.Context, ack Ack, f func(tx *Tx[V]) erro
 	})
 }
 
+// planned makes a change whose writes plan finds. What it needs is loaded, outside of the lock.
+func (h *Session[V]) planned(ctx context.Context, ack Ack, plan func(s *session[V], ch *change[V]) error) error {
+	if ack > Stored {
+		return errAck(h.ID(), ack)
+	}
+	return h.do(ctx, func(s *session[V], life uint32) error {
+		ch := change[V]{plan: plan, bound: true, life: life, stored: ack == Stored}
+		for {
+			err := h.db.commit(ctx, s, &ch)
+			if err != errMissing {
+				return err
+			}
+			if err := h.db.gather(ctx, s, life, ch.missing); err != nil {
+				return err
+			}
+			if _, err := h.db.fetch(ctx, s, life, ch.missing[0], nil); err != nil { // the one that matters; it says why it cannot be read
+				return err
+			}
+		}
+	})
+}
+
 // patience is the number of conflicts in a row after which a transaction waits before it runs again.
 const patience = 16
 
@@ -130,26 +152,35 @@ func (tx *Tx[V]) commit(ack Ack) error {
 // encodable returns why some of the writes could not be stored. A flush would hand that one over, and store the others: half of
 // the transaction. One write alone cannot be torn, and is not worth the time.
 func (tx *Tx[V]) encodable() error {
-	if len(tx.writes) < 2 || tx.db.exact && tx.db.opt.Codec == Codec(Msgpack{}) { // a string or []byte: newCell has looked at its length
+	if len(tx.writes) < 2 {
+		return nil
+	}
+	for i := range tx.writes {
+		if w := &tx.writes[i]; w.cell != tx.db.absent {
+			if err := tx.db.encodable(tx.s.id, w.key, w.cell); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// encodable returns why a cell could not be stored.
+func (db *DB[V]) encodable(id, key string, c *cell[V]) error {
+	if isRaw(key) || db.exact && db.opt.Codec == Codec(Msgpack{}) { // a string or []byte: newCell has looked at its length
 		return nil
 	}
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
-	for i := range tx.writes {
-		w := &tx.writes[i]
-		if w.cell == tx.db.absent {
-			continue
-		}
-		b, err := tx.db.append((*buf)[:0], w.key, w.cell)
-		if err == nil {
-			err = tx.db.fits(b)
-		}
-		if err != nil {
-			return &RejectedError{Session: tx.s.id, Keys: []string{w.key}, Err: err}
-		}
-		if cap(b) <= 64<<10 {
-			*buf = b
-		}
+	b, err := db.append((*buf)[:0], key, c)
+	if err == nil {
+		err = db.fits(b)
+	}
+	if err != nil {
+		return &RejectedError{Session: id, Keys: []string{key}, Err: err}
+	}
+	if cap(b) <= 64<<10 {
+		*buf = b
 	}
 	return nil
 }

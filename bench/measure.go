@@ -36,6 +36,7 @@ var groups = []group{
 	{gcRows, runGC},
 	{adoptRows, runAdopt},
 	{preloadRows, runPreload},
+	{insideRows, runInside},
 	{coalesceRows, runCoalesce},
 	{indexRows, runIndex},
 }
