@@ -54,6 +54,29 @@
 // What is dirty is bounded in bytes (budget.go). At the bound a write waits, fails, or writes
 // through, as [Options].Overflow says. Nothing is dropped to make room.
 //
+// # Inside a session
+//
+// Whatever a session holds is entries, and every change of them is a commit. So what follows is as one expects of an entry: it is
+// in memory at once and stored within MaxDelay, coalesced, fenced, together with all else in its transaction, and it survives an adoption. Each
+// is a method of a [Tx], and one of a [Session] that is a transaction of its own.
+//
+//   - Keys are paths (tree.go): [Session.Children] lists one level, [Session.Walk] all below, [Session.DeleteTree] and [Session.Rename] work
+//     on a path with all below it. Listing and deleting load keys, not values. [JoinKey] makes keys of elements that may hold separators.
+//   - [Session.Queue] is a queue of values, [Session.KeyQueue] one of entries (queue.go, keyqueue.go): pushed and popped at either end, at a
+//     cost that does not depend on the length. What comes and goes within a flush window is never written.
+//   - [Session.CompareAndSwap] and [Session.Add] (cas.go, counter.go) say when they are acknowledged: [InMemory], or [Stored]. The first
+//     can be lost in a crash, the second cannot.
+//   - [Session.AddAlias] gives a session a further name, [DB.Lookup] and [DB.AdoptBy] find it by that (alias.go). That no two sessions have one is for
+//     the store to see to, in the step that writes; who comes second gets an [AliasError] that names the holder.
+//
+// What the library keeps there itself is in entries whose keys begin with a zero byte (own.go), which keys of the application may not.
+//
+// # Versions of a program
+//
+// In a rolling deploy programs of two versions share a store. With [Options].Schema each value tells which version wrote it, and
+// Options.Upgrade reads what an older one has stored. A session that a newer program has changed is not taken by an older one, which would write over
+// what it does not know: Adopt returns a [SchemaError], and leaves the session to others (schema.go).
+//
 // # Adoption
 //
 // Each node says in the store that it lives, by a lease (lease.go). [DB.Adopt] claims a
@@ -71,6 +94,23 @@
 // [DB.AdoptOrphans] takes this node's share of a dead node's sessions in the background (orphans.go, ring.go), and [DB.Departures]
 // tells when a node is gone (departures.go).
 // [DB.Release] and [DB.Drain] hand sessions over without waiting for any lease (sync.go).
+//
+// After a restart the first event of each session would wait for the store. [DB.Preload] brings sessions in beforehand (preload.go): those that the
+// node had, its share of all by the ring, or what a predicate on the header chooses, with their main entries, named ones, or all. It works in the background
+// of demand, many in a round trip, and stops at [Options].MaxResident rather than evict. [Preloading.Progress] tells at any time how far
+// it is, and a [PreloadError] what could not be brought in.
+//
+// # Wrappers
+//
+// Package store/seal wraps a store: what reaches it is encrypted, and bound to its session, key, expiry and epoch, so that
+// whoever has the database neither reads a value nor changes or moves one. With a NameKey it sees no session IDs,
+// keys and aliases either. Keys form a ring: the last one seals, all open, and Reseal rewrites what older ones have sealed, fenced like every
+// write. Headers, nodes, sizes and times stay readable, and an older record put back is not noticed: the package says exactly what is.
+//
+// Package store/pack, a module of its own, compresses values when they are flushed. Sessions are small and alike: with a dictionary,
+// which pack.Train makes of what pack.Sample draws from the store, values of 256 bytes take half the room; without one, only
+// larger values gain. It goes in front of store/seal: compress first, then encrypt; and do not put a secret into the same value as text
+// that others choose, as the length tells of it (CRIME, BREACH).
 //
 // # What is promised
 //
