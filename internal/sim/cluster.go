@@ -244,11 +244,20 @@ func (n *node) lost(l kvstore.Lost) {
 	for range times {
 		for _, e := range l.Entries {
 			c.count.lostTold.Add(1)
+			key := ownKeyOf(e)
 			if e.Deleted {
-				n.wiped[l.Session+"/"+e.Key]++
+				n.wiped[l.Session+"/"+key]++
+				continue
+			}
+			if e.Kind == kvstore.Counter || e.Kind == kvstore.QueueEnds { // what they are comes again
+				n.told[l.Session+"/"+key]++
 				continue
 			}
 			v := e.Value.(string)
+			if e.Kind == kvstore.QueueItem {
+				n.tell(l.Session + "/" + key + "=" + v)
+				continue // a fence in flight, and what was pushed since: it may stand in both
+			}
 			if at := l.Session + "/" + e.Key + "=" + v; n.tell(at) > 1 {
 				c.failLocked(told, "node %s: %s, %q = %s is reported lost twice", n.name, l.Session, e.Key, v)
 			}
@@ -558,7 +567,7 @@ func (c *cluster) audit() {
 		}
 		last := t.last().view(now)
 		for k, v := range last.cells {
-			if t.own[v.v] && !t.seen[v.v] && t.n.told[t.id+"/"+k+"="+v.v] == 0 {
+			if t.own[v.v] && !t.seen[v.v] && !t.wasTold(k, v.v) {
 				c.failLocked(told, "node %s: %s in epoch %d, %q = %s was neither stored nor reported lost", t.n.name, t.id, t.epoch, k, v.v)
 			}
 		}
@@ -566,7 +575,7 @@ func (c *cluster) audit() {
 			continue
 		}
 		for k, v := range t.states[t.high].view(now).cells {
-			if _, there := t.last().cells[k]; !there && t.n.wiped[t.id+"/"+k] == 0 && t.n.wiped[t.id] == 0 && !t.ranOut(k, now) {
+			if _, there := t.last().cells[k]; !there && t.n.wiped[t.id+"/"+toldAs(k)] == 0 && t.n.wiped[t.id] == 0 && !t.ranOut(k, now) {
 				c.failLocked(told, "node %s: %s in epoch %d, that %q = %s was deleted was neither stored nor reported lost", t.n.name, t.id, t.epoch, k, v.v)
 			}
 		}

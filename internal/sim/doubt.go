@@ -116,6 +116,7 @@ func (d *desk) newest() (ts []*tenure) {
 
 // seen reports whether what was read is what s was at some time of the call.
 func seen(got, s state, start, end time.Time) bool {
+	s = s.user()
 	if !got.exists {
 		return !s.view(start).exists || !s.view(end).exists
 	}

@@ -217,6 +217,16 @@ func (l *line) Load(ctx context.Context, id string, keys ...string) (store.Snaps
 	return call(ctx, l, "load "+id, func() (store.Snapshot, error) { return l.c.truth.load(id, keys) })
 }
 
+func (l *line) LoadRange(ctx context.Context, id string, r store.Range) (store.Page, error) {
+	return call(ctx, l, "range "+id, func() (store.Page, error) {
+		p, err := l.c.truth.st.(store.Ranger).LoadRange(context.Background(), id, r)
+		if l.c.plan.Setup.Sabotage == "stale load" {
+			p.Entries = nil
+		}
+		return p, err
+	})
+}
+
 func (l *line) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) (bool, error) {
 	return call(ctx, l, "live", func() (bool, error) { return l.c.truth.live(n, ttl) })
 }
@@ -258,4 +268,7 @@ func (l *line) Sessions(ctx context.Context, q store.Query) iter.Seq2[store.Head
 
 func (l *line) Close() error { return nil }
 
-var _ store.Store = (*line)(nil)
+var (
+	_ store.Store  = (*line)(nil)
+	_ store.Ranger = (*line)(nil)
+)

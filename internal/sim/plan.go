@@ -63,6 +63,10 @@ const (
 	Sync                 // Session.Sync
 	Crowd                // transactions on one session at once
 	Poison               // a value that cannot be encoded
+	Count                // Session.Add
+	Push                 // at the end of a queue
+	Pop                  // at its beginning
+	Fell                 // Session.DeleteTree of the root
 
 	// What operators do.
 	Flush
@@ -86,13 +90,13 @@ const (
 )
 
 var verbNames = [verbs]string{"event", "put", "put, expiring", "remove", "expire", "read", "read all", "main put", "main get", "delete",
-	"create", "adopt", "steal", "sync", "crowd", "poison", "flush", "release", "drain", "close", "kill", "start", "orphans",
+	"create", "adopt", "steal", "sync", "crowd", "poison", "count", "push", "pop", "fell", "flush", "release", "drain", "close", "kill", "start", "orphans",
 	"pause", "cut out", "cut back", "flaky", "lapse", "jump", "mend"}
 
 func (v Verb) String() string { return verbNames[v] }
 
 // ofSession reports whether the verb is about a session.
-func (v Verb) ofSession() bool { return v <= Poison || v == Release }
+func (v Verb) ofSession() bool { return v <= Fell || v == Release }
 
 func nodeName(i int) string    { return string(rune('a' + i)) }
 func sessionName(i int) string { return fmt.Sprint("s", i) }
@@ -115,8 +119,9 @@ func (s Step) String() string {
 
 // New returns the plan of a seed, with so many steps.
 func New(seed uint64, steps int) Plan {
-	rnd := rand.New(rand.NewPCG(seed, 1))
+	rnd, inside := rand.New(rand.NewPCG(seed, 1)), rand.New(rand.NewPCG(seed, 2))
 	p := Plan{Seed: seed, Setup: newSetup(rnd)}
+	deep := inside.IntN(2) == 0 // half of the plans have more in a session than values under keys
 	var all uint32
 	for v := range Verb(verbs) {
 		all += p.Setup.Weights[v]
@@ -132,6 +137,9 @@ func New(seed uint64, steps int) Plan {
 		s.After = time.Duration(rnd.Int64N(int64(20*time.Millisecond))) + 13
 		if rnd.IntN(20) == 0 {
 			s.After = time.Duration(rnd.Int64N(int64(p.Setup.Options.Lease))) + 17
+		}
+		if deep && (v == Put || v == Read) && inside.IntN(2) == 0 {
+			s.Verb = pick(inside, Count, Push, Push, Pop, Pop, Pop, Fell)
 		}
 		p.Steps = append(p.Steps, s)
 	}
