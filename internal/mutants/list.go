@@ -604,4 +604,80 @@ var mutations = []mutation{
 		`Owner: p.owner, All: true}`, `Owner: p.owner, All: true, Force: true}`, "TestReseal"},
 	{"a pass over sealed values says it is done although some could not be read", "store/seal/reseal.go",
 		`ok = err == nil; !ok {`, `ok = true; !ok {`, "TestResealFails"},
+
+	// What a session holds beside values under keys.
+	{"a page that is out of date brings a deleted key back", "span.go",
+		`s.more().forgotten != forgotten { // something`, `false { // something`, "TestListedWhileDeleted"},
+	{"what was listed once is known for the keys beside it, too", "span.go",
+		`return span{path + "/", path + "0"}`, `return span{path, path + "0"}`, "TestChildren|TestTreesModel"},
+	{"a key that came does not disturb who has listed", "commit.go",
+		`		s.x.shape = s.ver
+`, ``, "TestTreesConflict"},
+	{"what expires is listed for ever", "span.go",
+		`			if e.Expires != 0 {
+`, `			if false {
+`, "TestTreesExpire"},
+	{"a rename writes over what is there", "tree.go",
+		`if there || len(taken) > 0 {`, `if there {`, "TestRename|TestTreesModel"},
+	{"a rename forgets when an entry ends", "tree.go",
+		`c.val, c.expires.Std())`, `c.val, time.Time{})`, "TestRename"},
+	{"an application's key may be the library's", "errors.go",
+		`	if isOwn(key) {
+		return fmt.Errorf("%w: session %q: key %.32q begins`, `	if false {
+		return fmt.Errorf("%w: session %q: key %.32q begins`, "TestNames|TestRename"},
+	{"ends of a queue that may be stored are taken for those that were", "own.go",
+		`	o.stored = nil
+	return false`, `	return false`, "TestQueueModel"},
+	{"what flies is taken for what is stored", "own.go",
+		` || s.flying { // what`, ` { // what`, "TestQueueModel"},
+	{"what is as it was is written again", "flush.go",
+		`		if it.same {
+			continue
+		}
+`, ``, "TestQueueCoalesces"},
+	{"an item that the store refused is popped", "queue.go",
+		`for got = db.absent; head != tail && got == db.absent; head`, `for got = nil; head != tail && got == nil; head`, "TestQueueWithHoles"},
+	{"a pop loads one item at a time", "queue.go",
+		`const queuePage = 64`, `const queuePage = 1`, "TestQueueIsNotLoaded"},
+	{"two swaps of one version succeed", "cas.go",
+		`		case h.db.versionOf(c) != old:
+`, `		case false:
+`, "TestCompareAndSwap"},
+	{"stored is said of what is in memory", "commit.go",
+		`if ch.stored || db.opt.Mode`, `if db.opt.Mode`, "TestAcks|TestCompareAndSwap"},
+	{"a counter goes round", "counter.go",
+		`	if (was^sum)&(delta^sum) < 0 {`, `	if false {`, "TestCounter"},
+	{"an alias of another session here is taken", "alias.go",
+		`		if holder := db.names.take(a, s); holder != nil {`, `		if holder := db.names.take(a, s); false {`, "TestAliasClash"},
+	{"a part of a refused transaction's aliases stays", "alias.go",
+		`				if !slices.Contains(s.x.aliases, a) {
+					db.names.leave(s, a)
+				}
+`, ``, "TestAliasClash"},
+	{"a clash with a name that was given up is for good", "alias.go",
+		`			ref.passes = true
+		} else {
+			ref.aliases = []string{clash.Alias}
+		}`, `		}
+		ref.aliases = []string{clash.Alias}`, "TestAliasMovesHere"},
+	{"the store is believed about an alias that was removed here", "alias.go",
+		`s != nil && s.dropped(h, alias, db.self) {`, `s != nil && false {`, "TestAlias$"},
+	{"aliases stay when their session leaves", "resident.go",
+		`		db.names.leave(s, x.aliases...)
+`, ``, "TestAlias"},
+	{"a refused alias is sent again", "settle.go",
+		`			gone = db.drop(s, f, ref.aliases)
+`, ``, "TestAliasClash|TestAliasUnsupported"},
+	{"what a newer program has changed is taken", "schema.go",
+		`	if h.Schema <= db.opt.Schema || db.opt.AcceptNewer {`, `	if true {`, "TestSchema"},
+	{"what was not to be taken is kept", "adopt.go",
+		`			db.giveBack(c.Header)
+`, ``, "TestSchema"},
+	{"it is given back once, whether that arrives or not", "schema.go",
+		`for fails := 1; !try(); fails++ {`, `for fails := 1; false; fails++ {`, "TestSchemaGivenBack"},
+	{"an older program steals from a newer one", "adopt.go",
+		`				return nil, err // its owner knows it
+`, ``, "TestSchema$"},
+	{"an older value is read as a newer one", "schema.go",
+		`version < db.opt.Schema && db.opt.Upgrade != nil:`, `false:`, "TestSchema$|TestUpgradeFails"},
 }
