@@ -347,10 +347,14 @@ func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread 
 	}
 	db.resume(s)
 	// Last: what has expired already is ended at once, on another goroutine.
-	db.expirer.arm(s, alarmKey[V]{}, 0, h.Expires)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.Expires != 0 {
+		db.expirer.arm(alarm[V]{s: s}, h.Expires)
+	}
 	for i := range entries {
 		if e := s.lookup(entries[i].Key); e.cell.Load() != nil {
-			db.expirer.arm(s, alarmKey[V]{entries[i].Key, e}, 0, entries[i].Expires)
+			db.arm(s, entries[i].Key, e, entries[i].Expires)
 		}
 	}
 	return s

@@ -214,13 +214,19 @@ func (s *session[V]) charges() int64 {
 func (db *DB[V]) change(s *session[V], ch *change[V]) {
 	s.ver++
 	if ch.ending {
+		db.tellSession(s)
 		db.end(s)
 		s.deleted = ch.del
 	}
 	if ch.expire {
 		s.head = true
-		was := store.Time(s.expires.Swap(int64(ch.expires)))
-		db.expirer.arm(s, alarmKey[V]{}, was, ch.expires)
+		was, whole := store.Time(s.expires.Swap(int64(ch.expires))), alarm[V]{s: s}
+		switch {
+		case ch.expires == 0 && was != 0:
+			db.expirer.cancel(whole)
+		case ch.expires != 0 && (was == 0 || was > ch.expires):
+			db.expirer.arm(whole, ch.expires)
+		}
 	}
 	if ch.aliases.any() {
 		s.head = true
@@ -246,12 +252,8 @@ func (db *DB[V]) set(s *session[V], w write[V]) {
 	if w.cell != db.absent && isRaw(w.key) {
 		s.follow(e, w.cell, db.absent)
 	}
-	if w.cell.expires != 0 {
-		var was store.Time
-		if c := e.cell.Swap(w.cell); c != nil {
-			was = c.expires
-		}
-		db.expirer.arm(s, alarmKey[V]{w.key, e}, was, w.cell.expires)
+	if w.cell.expires != 0 || e.armed {
+		db.replace(s, w.key, e, w.cell)
 	} else {
 		e.cell.Store(w.cell) // the old cell need not be touched: it is not in the cache
 	}
@@ -287,6 +289,7 @@ func (s *session[V]) mark(key string, e *entry[V]) {
 // end empties the session: all its entries go, in memory at once and in the store with
 // the next flush. Caller holds mu, and accounts for the charges.
 func (db *DB[V]) end(s *session[V]) {
+	db.disarm(s)
 	s.main.cell.Store(db.absent)
 	s.main.charge, s.main.dirty, s.main.stored = 0, false, false
 	if s.x != nil {

@@ -1,9 +1,9 @@
 package kvstore
 
 import (
-	"container/heap"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/seed-6f1f505d/kvstore/store"
 )
@@ -12,51 +12,53 @@ import (
 // writes of their owner. Reads do not depend on it: they judge expiry themselves. It
 // frees memory, and makes tombstones of sessions.
 //
-// Invariant: a live session or entry with an expiry t has an alarm at or before t, or is about to get it from the goroutine
-// that has just given it the expiry. So an expiry that moves later costs nothing: the alarm goes off, and is set anew.
+// Invariant: a live session or entry with an expiry t has one alarm, at or before t, or is about to get it from the goroutine
+// that has just given it the expiry, or from the expirer, where it has just gone off. So an expiry that moves later costs nothing: the alarm goes
+// off, and is set anew. What does not expire any more, or has left memory, has none.
 type expirer[V any] struct {
 	mu     sync.Mutex
-	alarms alarms[V]
-	swept  int           // alarms that were left by the last sweep
-	wake   chan struct{} // capacity 1: the first alarm moved
+	wheel  wheel[alarm[V]]
+	places map[unsafe.Pointer]uint32 // thing → its alarm in the wheel
+	most   int                       // alarms that there were at once since the wheel was made
+	until  store.Time                // the goroutine looks no later than then; an alarm before has to wake it
+	wake   chan struct{}             // capacity 1
 }
 
+// alarm says what expires: an entry, or, if e is nil, the session as a whole.
 type alarm[V any] struct {
-	at   store.Time
-	s    *session[V]
-	what alarmKey[V]
-}
-
-// alarmKey says what expires: an entry, or, if e is nil, the session as a whole.
-type alarmKey[V any] struct {
+	s   *session[V]
 	key string
 	e   *entry[V]
 }
 
-// over reports whether what the alarm is for does not expire any more, so that nobody needs it.
-func (a *alarm[V]) over() bool {
-	if a.s.dead() {
-		return true
+func (a *alarm[V]) thing() unsafe.Pointer {
+	if a.e != nil {
+		return unsafe.Pointer(a.e)
 	}
-	if a.what.e == nil {
-		return a.s.expires.Load() == 0
-	}
-	c := a.what.e.cell.Load()
-	return c == nil || c.expires == 0
+	return unsafe.Pointer(a.s)
 }
 
-// arm sets an alarm for what expired at was (0: never) and now does at t. The
-// session's mu may be held.
-func (x *expirer[V]) arm(s *session[V], what alarmKey[V], was, t store.Time) {
-	if t == 0 || was != 0 && was <= t {
-		return
-	}
+// arm sees to it that an alarm goes off at t or before. The session's mu may be held.
+func (x *expirer[V]) arm(a alarm[V], t store.Time) {
 	x.mu.Lock()
-	if len(x.alarms) > 2*x.swept+1024 {
-		x.sweep()
+	i, ok := x.places[a.thing()]
+	switch {
+	case ok && x.wheel.at(i) <= t:
+		x.mu.Unlock()
+		return
+	case ok:
+		x.wheel.move(i, t)
+	default:
+		if x.places == nil {
+			x.places = make(map[unsafe.Pointer]uint32)
+		}
+		x.places[a.thing()] = x.wheel.insert(t, a)
+		x.most = max(x.most, x.wheel.n)
 	}
-	heap.Push(&x.alarms, alarm[V]{t, s, what})
-	first := x.alarms[0].at == t
+	first := t < x.until
+	if first {
+		x.until = t
+	}
 	x.mu.Unlock()
 	if first {
 		select {
@@ -66,57 +68,79 @@ func (x *expirer[V]) arm(s *session[V], what alarmKey[V], was, t store.Time) {
 	}
 }
 
-// sweep drops the alarms for what does not expire any more, and of those for the same thing all but
-// the first: it will be set anew when it goes off. So there are at most twice as many alarms as things that
-// expire, and a few. Caller holds mu.
-func (x *expirer[V]) sweep() {
-	type thing struct {
-		s    *session[V]
-		what alarmKey[V]
-	}
-	at := make(map[thing]int, len(x.alarms)/2)
-	kept := x.alarms[:0]
-	for _, a := range x.alarms {
-		if a.over() {
-			continue
-		}
-		k := thing{a.s, a.what}
-		if i, ok := at[k]; ok {
-			kept[i].at = min(kept[i].at, a.at)
-			continue
-		}
-		at[k] = len(kept)
-		kept = append(kept, a)
-	}
-	clear(x.alarms[len(kept):])
-	x.alarms = kept
-	heap.Init(&x.alarms)
-	x.swept = len(kept)
-}
-
-// due returns an alarm that went off, or else how long until the first one.
-func (x *expirer[V]) due(now time.Time) (a alarm[V], ok bool, wait time.Duration) {
+// cancel takes an alarm out, if there is one. The session's mu may be held.
+func (x *expirer[V]) cancel(a alarm[V]) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if len(x.alarms) == 0 {
-		return a, false, time.Hour
+	i, ok := x.places[a.thing()]
+	if !ok {
+		return
 	}
-	if !x.alarms[0].at.Past(now) {
-		// A wall clock that jumps is noticed within the minute.
-		return a, false, min(max(x.alarms[0].at.Std().Sub(now), time.Millisecond), time.Minute)
+	delete(x.places, a.thing())
+	x.wheel.remove(i)
+	if x.wheel.n < x.most/4 && x.most > 4096 {
+		x.renew(x.wheel.now) // neither a wheel nor a map gets smaller
 	}
-	return heap.Pop(&x.alarms).(alarm[V]), true, 0
+}
+
+// renew makes a wheel of the alarms that there are, which begins at now. Caller holds mu.
+func (x *expirer[V]) renew(now store.Time) {
+	old := x.wheel
+	x.wheel, x.places, x.most = wheel[alarm[V]]{now: now}, make(map[unsafe.Pointer]uint32, old.n), old.n
+	for t, a := range old.all() {
+		x.places[a.thing()] = x.wheel.insert(t, a)
+	}
+}
+
+const (
+	dueAtOnce   = 64          // alarms that are taken out under one lock
+	stepsAtOnce = 1024        // and steps of the wheel that are made
+	lookAgain   = time.Minute // a wall clock that jumps is noticed within that
+	jump        = time.Second // one that goes back by less is waited for
+)
+
+// due appends alarms that have gone off to some, or else returns how long until there may be one.
+func (x *expirer[V]) due(now time.Time, some []alarm[V]) (_ []alarm[V], wait time.Duration) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	t := store.Time(now.UnixMilli())
+	if t < x.wheel.now-store.Time(jump.Milliseconds()) {
+		x.renew(t)
+	}
+	steps, next := stepsAtOnce, t
+	for range dueAtOnce {
+		a, ok, at := x.wheel.pop(t, &steps)
+		if !ok {
+			next = at
+			break
+		}
+		delete(x.places, a.thing())
+		some = append(some, a)
+	}
+	x.until = 0 // it is awake
+	if len(some) > 0 || next <= t && steps == 0 {
+		return some, 0
+	}
+	wait = lookAgain
+	if left := next - t; left < store.Time(lookAgain.Milliseconds()) {
+		wait = max(next.Std().Sub(now), time.Millisecond)
+	}
+	x.until = t + store.Time(wait.Milliseconds()) + 1
+	return nil, wait
 }
 
 // expire is the goroutine of the expirer.
 func (db *DB[V]) expire() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	for {
+	var buf [dueAtOnce]alarm[V]
+	for db.ctx.Err() == nil {
 		now := time.Now()
-		a, ok, wait := db.expirer.due(now)
-		if ok {
-			db.expireNow(a.s, a.what, now)
+		some, wait := db.expirer.due(now, buf[:0])
+		for _, a := range some {
+			db.expireNow(a, now)
+		}
+		if clear(some); wait == 0 {
 			continue
 		}
 		timer.Reset(wait)
@@ -124,41 +148,47 @@ func (db *DB[V]) expire() {
 		case <-timer.C:
 		case <-db.expirer.wake:
 		case <-db.ctx.Done():
-			return
 		}
 	}
 }
 
 // expireNow ends what is due, or sets its alarm anew if its expiry has moved.
-func (db *DB[V]) expireNow(s *session[V], what alarmKey[V], now time.Time) {
+func (db *DB[V]) expireNow(a alarm[V], now time.Time) {
+	s := a.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state != live || s.deleted {
 		return
 	}
-	if s.release { // it leaves, most likely; else its turn comes again
-		db.expirer.arm(s, what, 0, store.TimeOf(now.Add(time.Second)))
-		return
-	}
+	later := store.TimeOf(now.Add(time.Second))
 	ch := &change[V]{}
 	var at store.Time
-	if what.e == nil {
+	if a.e == nil {
 		at = store.Time(s.expires.Load())
 		ch.del, ch.ending = true, true
 	} else {
-		if c := s.version(what.key, db.absent); c != nil {
-			at = c.expires
+		if s.lookup(a.key) == a.e { // else it went with a life that has ended, or there is no such entry any more
+			if c := a.e.cell.Load(); c != nil {
+				at = c.expires
+			}
 		}
-		ch.writes = []write[V]{{what.key, db.absent, db.cost(what.key, db.absent)}}
+		a.e.armed = at != 0
+		ch.writes = []write[V]{{a.key, db.absent, db.cost(a.key, db.absent)}}
 	}
-	if !at.Past(now) {
-		db.expirer.arm(s, what, 0, at)
+	switch {
+	case at == 0:
+		return
+	case !at.Past(now):
+		db.expirer.arm(a, at)
+		return
+	case s.release: // it leaves, most likely; else its turn comes again
+		db.expirer.arm(a, later)
 		return
 	}
 	// A few bytes. If there is no room even for them, what has expired can wait for its end: nobody sees it any more.
 	need := db.need(s, ch)
 	if !db.budget.try(need) {
-		db.expirer.arm(s, what, 0, store.TimeOf(now.Add(time.Second)))
+		db.expirer.arm(a, later)
 		return
 	}
 	if !s.queued && !db.lane(s).push(s, db.now()) {
@@ -166,20 +196,83 @@ func (db *DB[V]) expireNow(s *session[V], what alarmKey[V], now time.Time) {
 		return // closing; the store judges the expiry, too
 	}
 	db.change(s, ch)
-	db.count.expired.Add(1)
 }
 
-// alarms is a heap, by time.
-type alarms[V any] []alarm[V]
+// armed sees to the alarm of an entry that expires at t; 0 is never. Caller holds the session's mu.
+func (db *DB[V]) arm(s *session[V], key string, e *entry[V], t store.Time) {
+	if t == 0 {
+		return
+	}
+	if e.armed = true; key != "" {
+		s.x.arms = true
+	}
+	db.expirer.arm(alarm[V]{s, key, e}, t)
+}
 
-func (h alarms[V]) Len() int           { return len(h) }
-func (h alarms[V]) Less(i, j int) bool { return h[i].at < h[j].at }
-func (h alarms[V]) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *alarms[V]) Push(a any)        { *h = append(*h, a.(alarm[V])) }
-func (h *alarms[V]) Pop() any {
-	old := *h
-	a := old[len(old)-1]
-	old[len(old)-1] = alarm[V]{}
-	*h = old[:len(old)-1]
-	return a
+// replace gives an entry that has an alarm, or is to get one, its new cell. Caller holds the session's mu.
+func (db *DB[V]) replace(s *session[V], key string, e *entry[V], next *cell[V]) {
+	var was store.Time
+	if c := e.cell.Swap(next); c != nil && c.expires != 0 {
+		was = c.expires
+		db.tellEntry(s, key, c)
+	}
+	switch t := next.expires; {
+	case t == 0:
+		e.armed = false
+		db.expirer.cancel(alarm[V]{s, key, e})
+	case !e.armed || was == 0 || was > t:
+		db.arm(s, key, e, t)
+	}
+}
+
+// disarm takes out the alarms of a session, and of all its entries. Caller holds mu.
+func (db *DB[V]) disarm(s *session[V]) {
+	if s.expires.Load() != 0 {
+		db.expirer.cancel(alarm[V]{s: s})
+	}
+	for key, e := range s.armed() {
+		e.armed = false
+		db.expirer.cancel(alarm[V]{s, key, e})
+	}
+}
+
+// armed yields the entries that have alarms. Caller holds mu.
+func (s *session[V]) armed() func(yield func(string, *entry[V]) bool) {
+	return func(yield func(string, *entry[V]) bool) {
+		if s.main.armed && !yield("", &s.main) || s.x == nil || !s.x.arms {
+			return
+		}
+		for _, places := range []map[string]*entry[V]{s.x.rest, s.x.own} {
+			for key, e := range places {
+				if e.armed && !yield(key, e) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// tellEntry tells of an entry that is about to go, or to be replaced, if its time has come. Caller holds the session's mu.
+func (db *DB[V]) tellEntry(s *session[V], key string, c *cell[V]) {
+	if c.expires.Past(time.Now()) {
+		db.expired(Expired{Session: s.id, Epoch: s.epoch, Key: key, Value: c.val, At: c.expires.Std()})
+	}
+}
+
+// tellSession tells of a session whose life is about to end, if its time has come, and of its entries whose time has come before. Caller
+// holds mu.
+func (db *DB[V]) tellSession(s *session[V]) {
+	for key, e := range s.armed() {
+		if c := e.cell.Load(); c != nil && c.expires != 0 {
+			db.tellEntry(s, key, c)
+		}
+	}
+	if s.deleted || !s.expired() {
+		return
+	}
+	e := Expired{Session: s.id, Epoch: s.epoch, Whole: true, At: store.Time(s.expires.Load()).Std()}
+	if c := s.main.cell.Load(); c != nil && c != db.absent && (c.expires == 0 || !c.expires.Past(time.Now())) {
+		e.Value = c.val
+	}
+	db.expired(e)
 }

@@ -28,6 +28,24 @@ type Hooks struct {
 
 	// Health tells that Health().OK() or its problems have changed.
 	Health func(Health)
+
+	// OnExpired tells of each expiry of a session or an entry, once, after it has ended in the memory of the node that owned it, or, of a
+	// session that nobody alive owned, after Sweep has ended it in the store.
+	//
+	// Once is a word of nodes that live. The end is stored within Options.MaxDelay, like any change: if the node dies before, or is fenced, another
+	// one ends it, and tells of it once more. If it dies after, and before the hook ran, nobody tells. Nor does anybody if AdoptOrCreate or Create was
+	// faster than Sweep in making a session anew that nobody owned, or of entries that were not in memory when their time came.
+	OnExpired func(Expired)
+}
+
+// Expired is what Hooks.OnExpired is given.
+type Expired struct {
+	Session string
+	Epoch   uint64    // the tenure in which it ended, or before which, if it was nobody's
+	Whole   bool      // the session has ended, with all its entries, of which nothing is told; else the entry
+	Key     string    // of the entry
+	Value   any       // the V of the entry, or of a session's main entry, shared with whoever read it; nil if it was not in memory
+	At      time.Time // its end
 }
 
 // Lost is what Hooks.Lost is given.
@@ -159,6 +177,14 @@ func (db *DB[V]) fenced(e *FencedError) {
 	db.count.fenced.Add(1)
 	if f := db.opt.Hooks.Fenced; f != nil {
 		db.notes.post(func() { f(*e) })
+	}
+}
+
+// expired likewise.
+func (db *DB[V]) expired(e Expired) {
+	db.count.expired.Add(1)
+	if f := db.opt.Hooks.OnExpired; f != nil && !isOwn(e.Key) {
+		db.notes.post(func() { f(e) })
 	}
 }
 

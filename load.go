@@ -114,7 +114,7 @@ func (db *DB[V]) install(s *session[V], key string, c *cell[V]) {
 	}
 	e.stored = c != db.absent
 	e.cell.Store(c)
-	db.expirer.arm(s, alarmKey[V]{key, e}, 0, c.expires)
+	db.arm(s, key, e, c.expires)
 }
 
 // loadCells reads entries from the store. It returns those that it could read, absent for those that do not exist. Its error is about the

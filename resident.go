@@ -32,6 +32,7 @@ type entry[V any] struct {
 	dirty  bool  // changed since the last flush took it
 	listed bool  // in extra.dirty; if dirty, it is
 	stored bool  // the store may have this key
+	armed  bool  // it may have an alarm; if not, it has none
 }
 
 // front is what a read touches of a session: the index holds it, and all of it is in one cache line.
@@ -103,6 +104,7 @@ const (
 type extra[V any] struct {
 	rest    map[string]*entry[V]
 	own     map[string]*entry[V] // the library's own entries
+	arms    bool                 // some of these may have alarms
 	dirty   []keyed[V]           // entries of rest that may be dirty, in the order of change
 	loads   map[string]*load[V]  // under way; a change of the key takes it out
 	parts   map[part]*load[V]    // of spans, under way
@@ -281,6 +283,7 @@ func (s *session[V]) expired() bool {
 func (db *DB[V]) leave(s *session[V], st state, why error) {
 	s.state = st
 	s.fate.Or(1)
+	db.disarm(s)
 	s.main.cell.Store(nil)
 	x := s.x
 	s.x = nil
