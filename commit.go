@@ -3,6 +3,7 @@ package kvstore
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/seed-6f1f505d/kvstore/store"
 )
@@ -19,6 +20,9 @@ type change[V any] struct {
 
 	expire  bool       // set the session's expiry
 	expires store.Time // to this; 0 is never
+
+	touch time.Duration // move the session's end to so long from now, if that is later
+	end   store.Time    // if touch: decided by admit: the end in memory becomes this; 0: it stays. expire, if the header is to be written
 
 	bound bool   // only in this life of the session, or ErrNotFound
 	life  uint32 // if bound
@@ -103,6 +107,17 @@ func (db *DB[V]) commit(ctx context.Context, s *session[V], ch *change[V]) error
 			}
 			return err
 		}
+		if ch.waits() {
+			if ch.end != 0 {
+				s.expires.Store(int64(ch.end)) // its alarm goes off before, and is set anew then
+			}
+			if db.sieve != nil {
+				s.visited.Store(true)
+			}
+			s.mu.Unlock()
+			db.budget.release(room)
+			return nil
+		}
 		need := db.need(s, ch)
 		if need > room && !db.budget.try(need-room) {
 			s.mu.Unlock()
@@ -168,10 +183,18 @@ func (db *DB[V]) admit(s *session[V], ch *change[V]) error {
 	if s.release {
 		return sessionError(s.id, ErrReleased)
 	}
-	if err := s.unchanged(ch.reads, ch.tree, ch.shape, db.absent); err != nil || ch.plan == nil {
+	if err := s.unchanged(ch.reads, ch.tree, ch.shape, db.absent); err != nil {
 		return err
 	}
-	return ch.plan(s, ch)
+	if ch.plan != nil {
+		if err := ch.plan(s, ch); err != nil {
+			return err
+		}
+	}
+	if ch.touch != 0 {
+		s.slide(ch, time.Now())
+	}
+	return nil
 }
 
 // need returns how much of the budget the session holds after ch, less what it holds now. Caller holds mu.
@@ -227,6 +250,8 @@ func (db *DB[V]) change(s *session[V], ch *change[V]) {
 		case ch.expires != 0 && (was == 0 || was > ch.expires):
 			db.expirer.arm(whole, ch.expires)
 		}
+	} else if ch.end != 0 {
+		s.expires.Store(int64(ch.end))
 	}
 	if ch.aliases.any() {
 		s.head = true
@@ -306,5 +331,8 @@ func (db *DB[V]) end(s *session[V]) {
 		}
 	}
 	s.expires.Store(0)
+	if s.x != nil {
+		s.x.floor = 0
+	}
 	s.complete, s.wipe, s.head = true, true, true
 }

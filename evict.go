@@ -108,6 +108,10 @@ func (v *sieve[V]) shrink(db *DB[V], newcomer *session[V]) {
 		}
 		s.mu.Lock()
 		goes := s.state == live && s.clean() && !s.release && s != newcomer
+		if goes && s.behind() { // else the end that it has in memory would be forgotten
+			db.headAgain(s)
+			goes = false
+		}
 		if goes {
 			db.evict(s)
 		}

@@ -271,6 +271,7 @@ func (b *batch[V]) collect(db *DB[V], s *session[V]) bool {
 	}
 	f.change.Schema = db.opt.Schema
 	if s.x != nil {
+		s.x.sinks(f.change.Expires)
 		f.change.Aliases, f.change.Schema = s.x.aliases, max(s.x.schema, db.opt.Schema)
 	}
 	if s.creating {

@@ -33,7 +33,8 @@ type Hooks struct {
 	// session that nobody alive owned, after Sweep has ended it in the store.
 	//
 	// Once is a word of nodes that live. The end is stored within Options.MaxDelay, like any change: if the node dies before, or is fenced, another
-	// one ends it, and tells of it once more. If it dies after, and before the hook ran, nobody tells. Nor does anybody if AdoptOrCreate or Create was
+	// one ends it, and tells of it once more. If it dies after, and before the hook ran, nobody tells; nor if a Sweep ends with an error of the store, which
+	// may have done what it did not answer. Nor does anybody tell if AdoptOrCreate or Create was
 	// faster than Sweep in making a session anew that nobody owned, or of entries that were not in memory when their time came.
 	OnExpired func(Expired)
 }
@@ -41,7 +42,7 @@ type Hooks struct {
 // Expired is what Hooks.OnExpired is given.
 type Expired struct {
 	Session string
-	Epoch   uint64    // the tenure in which it ended, or before which, if it was nobody's
+	Epoch   uint64    // its last tenure
 	Whole   bool      // the session has ended, with all its entries, of which nothing is told; else the entry
 	Key     string    // of the entry
 	Value   any       // the V of the entry, or of a session's main entry, shared with whoever read it; nil if it was not in memory
@@ -204,6 +205,10 @@ func (db *DB[V]) lostEntry(key string, c *cell[V]) LostEntry {
 	case Counter:
 		if raw := rawOf(c); len(raw) == 8 {
 			l.Value = int64(binary.BigEndian.Uint64(raw))
+		}
+	case IdleTime:
+		if d, err := parseIdle(rawOf(c)); err == nil {
+			l.Value = d
 		}
 	}
 	return l

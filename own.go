@@ -20,6 +20,7 @@ import (
 //	0x00 'i' name position    an item of it; a value
 //	0x00 'Q' name             where a queue of entries begins and ends; raw
 //	0x00 'k' name position    an item of it: the key; raw
+//	0x00 't'                  the session's idle time; raw
 //
 // A position is 8 bytes, big endian. A raw entry is not of type V, and no codec sees it. What is of no kind above is taken to be raw: a later version of
 // the library wrote it, and whoever does not know it leaves it alone.
@@ -30,6 +31,7 @@ const (
 	kindItem      = 'i'
 	kindKeyBounds = 'Q'
 	kindKey       = 'k'
+	kindIdle      = 't'
 )
 
 // userKeys begins where the keys of the application do; all but the empty one, the main entry.
@@ -148,11 +150,12 @@ const (
 	QueueItem                     // an item of a queue; its value is a V
 	KeyQueueItem                  // an item of a queue of entries; its value is the entry's key, a string
 	QueueEnds                     // where a queue of either kind begins and ends; without a value
+	IdleTime                      // the session's idle time, without a name; its value is a time.Duration
 	Unknown                       // something that a later version of this library has written
 )
 
 func (k EntryKind) String() string {
-	return [...]string{"entry", "counter", "item of queue", "item of key queue", "ends of queue", "unknown entry"}[min(k, Unknown)]
+	return [...]string{"entry", "counter", "item of queue", "item of key queue", "ends of queue", "idle time", "unknown entry"}[min(k, Unknown)]
 }
 
 // kindOf returns what the entry of a key is, and its name.
@@ -176,6 +179,8 @@ func kindOf(key string) (EntryKind, string) {
 		return KeyQueueItem, name
 	case kindBounds, kindKeyBounds:
 		return QueueEnds, name
+	case kindIdle:
+		return IdleTime, name
 	}
 	return Unknown, key
 }

@@ -120,6 +120,8 @@ type extra[V any] struct {
 	line    *lifeline // if held, and it was evicted at some time
 	untold  error     // that something was rejected, and no Sync has said so
 
+	floor store.Time // the session's end in the store is not before this, nor will be by what is in flight; 0: that is not known. See touch.go
+
 	due int64 // if fails > 0: not to be tried again before (DB.now), however often it changes
 
 	forgotten uint32 // counts the values that were handed over: a load before it is out of date

@@ -104,6 +104,9 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 				s.epoch++
 			}
 		}
+		if s.x != nil && f.changes() && f.life == s.life() {
+			s.x.floor = f.change.Expires
+		}
 		done := s.saved == s.ver
 		leaves = done && (s.deleted || s.release && f.change.Release)
 	} else {

@@ -27,6 +27,7 @@ type Tx[V any] struct {
 	at     map[string]int // key → writes, when there are many
 	expire bool
 	until  store.Time
+	touch  time.Duration // if not 0: the session's idle time
 
 	aliases aliasing
 
@@ -134,7 +135,7 @@ func (db *DB[V]) standBack(ctx context.Context, id string, conflicts int) error 
 var errOver = fmt.Errorf("%w: the transaction is over: Update's function has returned", ErrInvalid)
 
 func (tx *Tx[V]) commit(ack Ack) error {
-	if len(tx.writes) == 0 && !tx.expire && !tx.aliases.any() {
+	if len(tx.writes) == 0 && !tx.expire && tx.touch == 0 && !tx.aliases.any() {
 		if err := tx.db.inTime(); err != nil || ack != Stored { // the reads were consistent when the last was made
 			return err
 		}
@@ -144,7 +145,7 @@ func (tx *Tx[V]) commit(ack Ack) error {
 		return err
 	}
 	return tx.db.commit(tx.ctx, tx.s, &change[V]{
-		reads: tx.reads, tree: tx.tree, shape: tx.shape, writes: tx.writes, expire: tx.expire, expires: tx.until,
+		reads: tx.reads, tree: tx.tree, shape: tx.shape, writes: tx.writes, expire: tx.expire, expires: tx.until, touch: tx.touch,
 		aliases: tx.aliases, bound: true, life: tx.life, stored: ack == Stored,
 	})
 }
@@ -370,7 +371,7 @@ func (tx *Tx[V]) Delete(key string) error {
 }
 
 // Expire sets the time from which the session is gone; zero is never.
-func (tx *Tx[V]) Expire(at time.Time) { tx.expire, tx.until = true, store.TimeOf(at) }
+func (tx *Tx[V]) Expire(at time.Time) { tx.expire, tx.until, tx.touch = true, store.TimeOf(at), 0 }
 
 func (tx *Tx[V]) set(key string, c *cell[V]) {
 	if i := tx.find(key); i >= 0 {
