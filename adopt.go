@@ -28,6 +28,7 @@ const (
 	steal                    // whoever has it
 	reload                   // only if it is ours: it was evicted
 	vacant                   // likewise; or else a place for a new one, which has no life yet
+	sweep                    // not at all: it is being ended in the store, where it is nobody's, and whoever asks for it waits
 )
 
 // stripe serializes what brings sessions in: of all goroutines that ask for one
@@ -376,9 +377,19 @@ func (db *DB[V]) vacancy(id string) *session[V] {
 // site returns the session, or a vacancy. The store is asked only if this node may own it without having it in memory: it
 // was evicted, or the answer to a claim was lost.
 func (db *DB[V]) site(ctx context.Context, id string) (*session[V], error) {
-	if db.sieve != nil || db.astray.Load() {
-		return db.want(ctx, id, vacant, nil)
+	if db.sieve == nil && !db.astray.Load() {
+		if s, err := db.siteHere(id); err != errSwept {
+			return s, err
+		}
 	}
+	return db.want(ctx, id, vacant, nil)
+}
+
+// errSwept: the session is just being ended in the store. It never leaves site.
+var errSwept = errors.New("kvstore: just being swept")
+
+// siteHere is site without the store.
+func (db *DB[V]) siteHere(id string) (*session[V], error) {
 	if err := checkID(id); err != nil {
 		return nil, err
 	}
@@ -390,6 +401,8 @@ func (db *DB[V]) site(ctx context.Context, id string) (*session[V], error) {
 		return nil, ErrClosed
 	case db.draining.Load():
 		return nil, ErrDraining
+	case st.calls[id] != nil && st.calls[id].how == sweep:
+		return nil, errSwept
 	case st.calls[id] != nil:
 		return nil, fmt.Errorf("%w: session %q is just being adopted", ErrExists, id)
 	}

@@ -26,7 +26,7 @@ func (db *DB[V]) bringAll(ctx context.Context, q question, ids []string) []error
 	calls := make([]*call[V], len(ids))
 	var asked []int
 	for i, id := range ids {
-		if calls[i] = db.callFor(id); calls[i] != nil {
+		if calls[i] = db.callFor(id, adopt); calls[i] != nil {
 			asked = append(asked, i)
 		}
 	}
@@ -53,14 +53,14 @@ func (db *DB[V]) bringAll(ctx context.Context, q question, ids []string) []error
 
 // callFor returns a new call for a session that is not here, which its caller has to answer; nil if it is, or somebody asks
 // already, or nothing is taken in any more.
-func (db *DB[V]) callFor(id string) *call[V] {
+func (db *DB[V]) callFor(id string, how how) *call[V] {
 	st := db.stripe(id)
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if db.closing.Load() || db.draining.Load() || db.sessions.load(id) != nil || st.calls[id] != nil {
 		return nil
 	}
-	c := &call[V]{how: adopt, done: make(chan struct{})}
+	c := &call[V]{how: how, done: make(chan struct{})}
 	st.calls[id] = c
 	return c
 }
