@@ -111,6 +111,18 @@ func (c *comparison) next(ctx context.Context, ref store.Store) operation {
 			}
 			return text, err
 		}}
+	case n < 18 && c.one(3):
+		id, r := pick(c, c.sessions), store.Range{KeysOnly: c.one(2), Limit: c.rng.IntN(4)}
+		if c.one(2) {
+			r.From = pick(c, c.keys)
+		}
+		if c.one(2) {
+			r.To = pick(c, c.keys)
+		}
+		return operation{fmt.Sprintf("LoadRange(%q, %+v)", id, r), func(ctx context.Context, st store.Store) (string, error) {
+			p, err := pagesOf(ctx, st, id, r)
+			return ofHeader(p.Header) + ofEntries(p.Entries), err
+		}}
 	case n < 18:
 		id, keys := pick(c, c.sessions), c.keys[:c.rng.IntN(len(c.keys))]
 		return operation{fmt.Sprintf("Load(%q, %q)", id, keys), func(ctx context.Context, st store.Store) (string, error) {
@@ -164,6 +176,30 @@ func claimEach(ctx context.Context, st store.Store, rs []store.ClaimRequest) (as
 		as = append(as, a)
 	}
 	return as, nil
+}
+
+// pagesOf reads a range to its end, if the store can: where it has its pages end is its own affair. Else it chooses among all entries.
+func pagesOf(ctx context.Context, st store.Store, id string, r store.Range) (all store.Page, err error) {
+	ranger, ok := st.(store.Ranger)
+	for ok {
+		p, err := ranger.LoadRange(ctx, id, r)
+		if errors.Is(err, errors.ErrUnsupported) {
+			break
+		}
+		all.Header, all.Entries = p.Header, append(all.Entries, p.Entries...)
+		if err != nil || p.Next <= r.From {
+			return all, err
+		}
+		r.From = p.Next
+	}
+	all.Snapshot, err = st.Load(ctx, id)
+	all.Entries = slices.DeleteFunc(all.Entries, func(e store.Entry) bool { return !r.Has(e.Key) })
+	for i := range all.Entries {
+		if r.KeysOnly {
+			all.Entries[i].Value = nil
+		}
+	}
+	return all, err
 }
 
 // change is likely to be one that a session's owner could make next.

@@ -109,6 +109,20 @@ var rangeRules = []rule{
 				}
 			}
 		}},
+		{"keys only, and what is not there", func(k *kit) {
+			a, b := k.own("s", "a", "", "b", "1"), k.own("t", "", "main", "a", "1")
+			k.applied(expiring(a.change("c", "v"), anHourAgo()))
+			k.applied(expiring(b.change("", "v"), anHourAgo()))
+			for id, want := range map[string][]string{"s": {"a", "b"}, "t": {"a"}} {
+				var got []string
+				for _, e := range k.pages(id, store.Range{KeysOnly: true}) {
+					got = append(got, e.Key)
+				}
+				if !slices.Equal(got, want) {
+					k.fail("keys of %q: %q, want %q", id, got, want)
+				}
+			}
+		}},
 	}},
 	{"It reads the first r.Limit entries, or fewer, and tells in Next where the rest begins. An empty Next says that there are no more.", []testcase{
 		{"as many as there are", func(k *kit) {

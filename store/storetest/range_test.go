@@ -68,6 +68,11 @@ func TestLoadRangeFindsFaults(t *testing.T) {
 			}
 			return p, err
 		}, []string{"every range"}},
+		"has a main entry by name at least": {answered(func(p *store.Page, r store.Range) {
+			if r.KeysOnly && r.From == "" && (len(p.Entries) == 0 || p.Entries[0].Key != "") {
+				p.Entries = append([]store.Entry{{}}, p.Entries...)
+			}
+		}), []string{"keys only, and what is not there"}},
 		"whatever the context": {func(m *memory.Store, ctx context.Context, id string, r store.Range) (store.Page, error) {
 			return m.LoadRange(context.WithoutCancel(ctx), id, r)
 		}, []string{"a context that is over, for a part"}},
@@ -81,5 +86,28 @@ func TestLoadRangeFindsFaults(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestCompareFindsFaultsOfRanges shows that the comparison looks at LoadRange, too.
+func TestCompareFindsFaultsOfRanges(t *testing.T) {
+	for name, bend := range map[string]func(p *store.Page, r store.Range){
+		"ends too soon": func(p *store.Page, r store.Range) { p.Next = "" },
+		"has one more": func(p *store.Page, r store.Range) {
+			p.Entries = append(p.Entries, store.Entry{Key: "\xff", Value: []byte("v")})
+		},
+		"has no headers": func(p *store.Page, r store.Range) { p.Header = store.Header{} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := torn{memory.New(), func(m *memory.Store, ctx context.Context, id string, r store.Range) (store.Page, error) {
+				p, err := m.LoadRange(ctx, id, r)
+				bend(&p, r)
+				return p, err
+			}}
+			defer st.Close()
+			if r := record(func(t T) { Compare(t, st, 2, 1000) }); len(r.failures) == 0 {
+				t.Error("the comparison finds nothing")
+			}
+		})
 	}
 }
