@@ -19,6 +19,10 @@
 // An alias is a row of a table of its own, which that call locks after the sessions, in one order, too. Who takes an alias from a session that is gone by expiry
 // has that session's row locked as well, so that its owner does not extend it in the same moment.
 //
+// # Ranges
+//
+// A part of a session is read by the index of its entries, in the order of their keys as bytes: see [Store.LoadRange]. It costs what is read, however large the session is.
+//
 // # What is durable
 //
 // By default what was acknowledged is on the disk of the server, as far as its own settings (fsync, full_page_writes) let that be

@@ -119,7 +119,7 @@ func wrap(err error) error {
 
 // statements are the calls of the schema's functions.
 type statements struct {
-	apply, claim, load, lookup, sessions, owned, harden, memory, keepAlive, nodes, sweep string
+	apply, claim, load, loadRange, lookup, sessions, owned, harden, memory, keepAlive, nodes, sweep string
 }
 
 func newStatements(schema string) statements {
@@ -132,6 +132,12 @@ func newStatements(schema string) statements {
 			UNION ALL
 			SELECT 0, 0, NULL, NULL, NULL, NULL, 0, 0, NULL, key, value, until
 			FROM {schema}.entry WHERE session = $1 AND ($2 IS NULL OR key = ANY ($2)) AND NOT {schema}.past(until)`),
+		loadRange: in(`SELECT ` + headerColumns + `, ''::bytea AS key,
+				CASE WHEN $2::bytea = '' AND NOT {schema}.past(main_until) THEN CASE WHEN $5::boolean AND main IS NOT NULL THEN '' ELSE main END END AS value, main_until AS until
+			FROM {schema}.session WHERE session = $1
+			UNION ALL
+			(SELECT 0, 0, NULL, NULL, NULL, NULL, 0, 0, NULL, key, CASE WHEN NOT $5 THEN value ELSE '' END, until
+			FROM {schema}.entry WHERE session = $1 AND key >= $2 AND key < $3 AND NOT {schema}.past(until) ORDER BY key LIMIT $4)`),
 		lookup: in(`SELECT ` + headerColumns + `, session FROM {schema}.session s
 			WHERE session = (SELECT session FROM {schema}.alias WHERE alias = $1) AND NOT {schema}.gone(s)`),
 		sessions: in(`SELECT ` + headerColumns + `, session FROM {schema}.session WHERE session > $1 AND NOT deleted ORDER BY session LIMIT $2`),
