@@ -167,7 +167,7 @@ func (s *Store) meta(ctx context.Context) (buckets int, err error) {
 }
 
 // rights is what a user must be allowed, as ACL SETUSER takes it, beside the keys.
-const rights = "+eval +evalsha +info +cluster|slots +cluster|shards +command +set +setnx +get +del +hset +hget +hmget +hgetall +hdel " +
+const rights = "+eval +evalsha +info +cluster|slots +cluster|shards +command +set +setnx +get +del +hset +hget +hmget +hgetall +hkeys +hdel " +
 	"+persist +pexpire +zadd +zrem +zrangebylex +time +wait +asking"
 
 // allowed finds out whether this user may do what the scripts do.

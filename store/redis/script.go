@@ -25,6 +25,8 @@ var (
 	claimLua string
 	//go:embed scripts/load.lua
 	loadLua string
+	//go:embed scripts/range.lua
+	rangeLua string
 	//go:embed scripts/lookup.lua
 	lookupLua string
 	//go:embed scripts/walk.lua
@@ -38,6 +40,7 @@ var (
 
 	claimScript  = newScript(claimLua)
 	loadScript   = newScript(loadLua)
+	rangeScript  = newScript(rangeLua)
 	lookupScript = newScript(lookupLua)
 	walkScript   = newScript(walkLua)
 	leaseScript  = newScript(leaseLua)
