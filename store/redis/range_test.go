@@ -44,7 +44,7 @@ func rangesOf(t *testing.T, st *Store, id string, keys []string) {
 	}
 	apply(t, st, c, store.Applied)
 	for n := range 20 {
-		r := store.Range{Limit: 1 + rand.IntN(len(keys)+1), KeysOnly: n%2 == 0}
+		r := store.Range{Limit: []int{5, 1 + rand.IntN(len(keys)), rangePage}[n%3], KeysOnly: n%2 == 0}
 		if n > 0 {
 			r.From, r.To = keys[rand.IntN(len(keys))], keys[rand.IntN(len(keys))]
 		}
@@ -64,6 +64,9 @@ func rangesOf(t *testing.T, st *Store, id string, keys []string) {
 				if r.KeysOnly != (e.Value == nil) || !r.KeysOnly && string(e.Value) != "v"+e.Key {
 					t.Fatalf("entry %q has the value %q", e.Key, e.Value)
 				}
+			}
+			if p.Next != "" && r.Limit >= len(want) && len(want) <= rangePage {
+				t.Fatalf("of %d entries %+v gives %d, and there are more from %q on", len(keys), r, len(got), p.Next)
 			}
 			if asked.From = p.Next; p.Next == "" {
 				break
