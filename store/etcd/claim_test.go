@@ -78,6 +78,11 @@ func TestRoundTrips(t *testing.T) {
 	takes("a flush after it", 1, one(store.Change{Session: "t", Owner: a, Epoch: 1, Seq: 1, Puts: main}))
 	takes("a claim of an orphan", 2, claim(store.ClaimRequest{Session: "s", Owner: b, All: true}, store.Granted))
 	takes("a flush after it", 1, one(store.Change{Session: "s", Owner: b, Epoch: 2, Seq: 1, Puts: keyed}))
+	takes("a page of a range", 1, func() {
+		if p, err := st.LoadRange(t.Context(), "s", store.Range{From: "k", Limit: 2}); err != nil || len(p.Entries) != 1 {
+			t.Errorf("LoadRange: %+v, %v", p, err)
+		}
+	})
 	takes("a deletion", 1, one(store.Change{Session: "s", Owner: b, Epoch: 2, Seq: 2, Delete: true}))
 	takes("many creations", 3, all(changes(1, "")))
 	takes("many flushes", 2, all(changes(2, "")))

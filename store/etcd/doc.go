@@ -25,6 +25,8 @@
 //
 // Aliases are not kept: a change that names one is Rejected, with an error that wraps [errors.ErrUnsupported].
 //
+// A part of a session's entries is one transaction, too: see [Store.LoadRange]. The server has keys in their order, so it costs what is read.
+//
 // # What is durable
 //
 // What was acknowledged is on the disks of a majority: no kill, failover or power cut loses it. A cluster of one survives

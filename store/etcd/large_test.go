@@ -54,6 +54,21 @@ func (t *cutTxn) Commit() (*clientv3.TxnResponse, error) {
 	return t.Txn.Commit()
 }
 
+// pagesOf reads a range to its end.
+func pagesOf(t *testing.T, st *Store, id string, r store.Range) (es []store.Entry) {
+	t.Helper()
+	for {
+		p, err := st.LoadRange(t.Context(), id, r)
+		if err != nil || r.Limit > 0 && len(p.Entries) > r.Limit {
+			t.Fatalf("LoadRange(%q, %+v) gives %+v, %v", id, r, p, err)
+		}
+		if es = append(es, p.Entries...); p.Next == "" {
+			return es
+		}
+		r.From = p.Next
+	}
+}
+
 // A change that takes many steps is cut off after each of them. It is there whole or not at all, whoever looks, and whatever comes next:
 // its repetition, another change, a claim, a delete.
 func TestLargeIsAtomic(t *testing.T) {
@@ -105,6 +120,20 @@ func TestLargeIsAtomic(t *testing.T) {
 					}
 					if got, want := texts(snap.Entries), texts(want); !slices.Equal(got, want) {
 						t.Fatalf("%s: of a change that was cut off after %d steps there is %v, want %v", id, steps, got, want)
+					}
+					for _, r := range []store.Range{{Limit: 1}, {Limit: 2}, {}, {From: "b", To: "e", Limit: 1}, {From: "c", KeysOnly: true}} {
+						var part []store.Entry
+						for _, e := range want {
+							if r.KeysOnly {
+								e.Value = nil
+							}
+							if r.Has(e.Key) {
+								part = append(part, e)
+							}
+						}
+						if got := pagesOf(t, whole, id, r); !slices.Equal(texts(got), texts(part)) {
+							t.Fatalf("%s: after %d steps %+v gives %v, want %v", id, steps, r, texts(got), texts(part))
+						}
 					}
 					one, err := whole.Load(t.Context(), id, "b")
 					if err != nil || from == "many" && len(one.Entries) != 1 || snap.Header.Seq == 2 && len(one.Entries[0].Value) != 600 {
