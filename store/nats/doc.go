@@ -20,6 +20,9 @@
 // are stored first, under subjects that are used once, and then the session's message, which refers to them. A change writes those pages that
 // it concerns.
 //
+// A part of a session is read by the session's message and those of its pages that have some of it, about 4 MiB at a time: see [Store.LoadRange]. To list keys costs as
+// much as to read values, as they are in one message.
+//
 // Aliases are not kept: a change that names one is Rejected, with an error that wraps [errors.ErrUnsupported].
 //
 // # What is durable

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -79,6 +80,9 @@ func TestPages(t *testing.T) {
 			if !maps.Equal(got, is) {
 				t.Fatalf("after change %d there are %d entries, want %d", c.Seq, len(got), len(is))
 			}
+			for _, r := range []store.Range{{}, {Limit: 1}, {From: "key/3", To: "key/5", Limit: 3}, {From: "key/2", Limit: 10}, {To: "key/4", KeysOnly: true}, {From: "key/5", To: "key/1"}} {
+				sameRange(t, s, r, is)
+			}
 			some, err := s.Load(t.Context(), "s", "key/7", "key/33", "none")
 			if err != nil {
 				t.Fatal(err)
@@ -111,6 +115,68 @@ func TestPages(t *testing.T) {
 	c.Puts, c.Deletes, c.Wipe, c.Delete = nil, nil, false, true
 	apply(t, st, c, store.Applied)
 	outage.Until(t, "nothing is left but the tombstone", func() bool { return st.subjects(t, ">") == 1 })
+}
+
+// sameRange reads a range of a session to its end, which must be what a map has.
+func sameRange(t *testing.T, s *Store, asked store.Range, is map[string]string) {
+	t.Helper()
+	want := slices.DeleteFunc(slices.Sorted(maps.Keys(is)), func(key string) bool { return !asked.Has(key) })
+	var got []string
+	for r := asked; ; {
+		p, err := s.LoadRange(t.Context(), "s", r)
+		if err != nil || r.Limit > 0 && len(p.Entries) > r.Limit {
+			t.Fatalf("LoadRange(%+v) gives %d entries, %v", r, len(p.Entries), err)
+		}
+		for _, e := range p.Entries {
+			if got = append(got, e.Key); r.KeysOnly && e.Value != nil || !r.KeysOnly && string(e.Value) != is[e.Key] {
+				t.Fatalf("LoadRange(%+v): the value of %q is another one", r, e.Key)
+			}
+		}
+		if p.Next == "" {
+			break
+		}
+		if p.Next <= r.From {
+			t.Fatalf("LoadRange(%+v) goes on at %q", r, p.Next)
+		}
+		r.From = p.Next
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("LoadRange(%+v) gives %q, want %q", asked, got, want)
+	}
+}
+
+// A page of a range reads the pages of the session that have some of it, as many as its limit may need, and no more than rangeBytes.
+func TestPagesOfRange(t *testing.T) {
+	c := content{{page: page{first: "b", size: 10}}, {page: page{first: "d", size: 20}}, {page: page{first: "f", size: rangeBytes}}, {page: page{first: "h", size: rangeBytes + 1}}, {page: page{first: "j", size: 1}}}
+	for _, x := range []struct {
+		r    store.Range
+		want string // the first keys
+		next string
+	}{
+		{store.Range{}, "bd", "f"},
+		{store.Range{From: "a", To: "b"}, "", ""},
+		{store.Range{From: "a", To: "b\x00"}, "b", ""},
+		{store.Range{From: "c", To: "d"}, "b", ""},
+		{store.Range{From: "d", To: "f"}, "d", ""},
+		{store.Range{From: "c", Limit: 1}, "b", "d"},
+		{store.Range{From: "e", Limit: 9}, "d", "f"},
+		{store.Range{From: "f"}, "f", "h"},
+		{store.Range{From: "h"}, "h", "j"},
+		{store.Range{From: "z", Limit: 2}, "j", ""},
+	} {
+		some, next := c.within(x.r)
+		got := ""
+		for i := range some {
+			got += some[i].first
+		}
+		if got != x.want || next != x.next {
+			t.Errorf("%+v reads the pages %q, and then from %q; want %q, %q", x.r, got, next, x.want, x.next)
+		}
+	}
+	one := content{{slots: []slot{{key: "k"}}, loaded: true}}
+	if some, next := one.within(store.Range{From: "x", To: "y", Limit: 1}); len(some) != 1 || next != "" {
+		t.Errorf("of a session without pages %d are read, and then from %q", len(some), next)
+	}
 }
 
 func contains(c *store.Change, key string) bool {
@@ -207,6 +273,12 @@ func TestDamagedPage(t *testing.T) {
 	var corrupt *store.CorruptError
 	if snap, err := st.Load(t.Context(), "s"); !errors.As(err, &corrupt) || corrupt.Key != "b" || len(snap.Entries) != 2 {
 		t.Errorf("Load gives %d entries, %v", len(snap.Entries), err)
+	}
+	if p, err := st.LoadRange(t.Context(), "s", store.Range{From: "a", Limit: 3}); !errors.As(err, &corrupt) || corrupt.Key != "b" || len(p.Entries) != 2 || p.Header.Epoch != 1 {
+		t.Errorf("LoadRange gives %d entries, %v", len(p.Entries), err)
+	}
+	if p, err := st.LoadRange(t.Context(), "s", store.Range{From: "c"}); err != nil || len(p.Entries) != 1 {
+		t.Errorf("LoadRange of another part gives %d entries, %v", len(p.Entries), err)
 	}
 	if snap, err := st.Load(t.Context(), "s", "a", "c"); err != nil || len(snap.Entries) != 2 {
 		t.Errorf("Load of the others gives %d entries, %v", len(snap.Entries), err)
