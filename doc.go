@@ -69,6 +69,11 @@
 //   - [Session.AddAlias] gives a session a further name, [DB.Lookup] and [DB.AdoptBy] find it by that (alias.go). That no two sessions have one is for
 //     the store to see to, in the step that writes; who comes second gets an [AliasError] that names the holder.
 //
+// What expires does so at an absolute time that is stored with it, and judged at every read ([Session.Expire], [Tx.PutUntil]; ExpireAfter and PutFor
+// compute it). A session with an idle time ([Session.ExpireIdle]) ends when it was not touched for so long: [Session.Touch] moves the end in memory, and
+// the end in the store follows by at most a tenth of the idle time (touch.go). Its owner ends it, and tells [Hooks].OnExpired, once (expiry.go, wheel.go);
+// [DB.Sweep] collects, by ring share, what has expired while nobody had it in memory (sweep.go).
+//
 // What the library keeps there itself is in entries whose keys begin with a zero byte (own.go), which keys of the application may not.
 //
 // # Versions of a program
