@@ -351,7 +351,7 @@ func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h.Expires != 0 {
-		db.expirer.arm(alarm[V]{s: s}, h.Expires)
+		db.expirer.arm(s, "", nil, h.Expires)
 	}
 	for i := range entries {
 		if e := s.lookup(entries[i].Key); e.cell.Load() != nil {

@@ -243,13 +243,7 @@ func (db *DB[V]) change(s *session[V], ch *change[V]) {
 	}
 	if ch.expire {
 		s.head = true
-		was, whole := store.Time(s.expires.Swap(int64(ch.expires))), alarm[V]{s: s}
-		switch {
-		case ch.expires == 0 && was != 0:
-			db.expirer.cancel(whole)
-		case ch.expires != 0 && (was == 0 || was > ch.expires):
-			db.expirer.arm(whole, ch.expires)
-		}
+		db.moveEnd(s, ch.expires)
 	} else if ch.end != 0 {
 		s.expires.Store(int64(ch.end))
 	}

@@ -24,24 +24,27 @@ type expirer[V any] struct {
 	wake   chan struct{}             // capacity 1
 }
 
-// alarm says what expires: an entry, or, if e is nil, the session as a whole.
+// alarm says what expires: an entry, or, if that is nil, the session as a whole: of which there are most.
 type alarm[V any] struct {
-	s   *session[V]
-	key string
-	e   *entry[V]
+	s  *session[V]
+	of *keyed[V]
 }
 
 func (a *alarm[V]) thing() unsafe.Pointer {
-	if a.e != nil {
-		return unsafe.Pointer(a.e)
+	if a.of != nil {
+		return unsafe.Pointer(a.of.entry)
 	}
 	return unsafe.Pointer(a.s)
 }
 
-// arm sees to it that an alarm goes off at t or before. The session's mu may be held.
-func (x *expirer[V]) arm(a alarm[V], t store.Time) {
+// arm sees to it that an alarm goes off at t or before, for the session, or the entry e of it, if that is not nil. The session's mu may be held.
+func (x *expirer[V]) arm(s *session[V], key string, e *entry[V], t store.Time) {
+	thing := unsafe.Pointer(s)
+	if e != nil {
+		thing = unsafe.Pointer(e)
+	}
 	x.mu.Lock()
-	i, ok := x.places[a.thing()]
+	i, ok := x.places[thing]
 	switch {
 	case ok && x.wheel.at(i) <= t:
 		x.mu.Unlock()
@@ -52,7 +55,11 @@ func (x *expirer[V]) arm(a alarm[V], t store.Time) {
 		if x.places == nil {
 			x.places = make(map[unsafe.Pointer]uint32)
 		}
-		x.places[a.thing()] = x.wheel.insert(t, a)
+		a := alarm[V]{s: s}
+		if e != nil {
+			a.of = &keyed[V]{key, e}
+		}
+		x.places[thing] = x.wheel.insert(t, a)
 		x.most = max(x.most, x.wheel.n)
 	}
 	first := t < x.until
@@ -68,15 +75,15 @@ func (x *expirer[V]) arm(a alarm[V], t store.Time) {
 	}
 }
 
-// cancel takes an alarm out, if there is one. The session's mu may be held.
-func (x *expirer[V]) cancel(a alarm[V]) {
+// cancel takes the alarm of a session or an entry out, if there is one. The session's mu may be held.
+func (x *expirer[V]) cancel(thing unsafe.Pointer) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	i, ok := x.places[a.thing()]
+	i, ok := x.places[thing]
 	if !ok {
 		return
 	}
-	delete(x.places, a.thing())
+	delete(x.places, thing)
 	x.wheel.remove(i)
 	if x.wheel.n < x.most/4 && x.most > 4096 {
 		x.renew(x.wheel.now) // neither a wheel nor a map gets smaller
@@ -160,35 +167,43 @@ func (db *DB[V]) expireNow(a alarm[V], now time.Time) {
 	if s.state != live || s.deleted {
 		return
 	}
+	again := func(t store.Time) {
+		if a.of != nil {
+			db.expirer.arm(s, a.of.key, a.of.entry, t)
+		} else {
+			db.expirer.arm(s, "", nil, t)
+		}
+	}
 	later := store.TimeOf(now.Add(time.Second))
 	ch := &change[V]{}
 	var at store.Time
-	if a.e == nil {
+	if a.of == nil {
 		at = store.Time(s.expires.Load())
 		ch.del, ch.ending = true, true
 	} else {
-		if s.lookup(a.key) == a.e { // else it went with a life that has ended, or there is no such entry any more
-			if c := a.e.cell.Load(); c != nil {
+		key, e := a.of.key, a.of.entry
+		if s.lookup(key) == e { // else it went with a life that has ended, or there is no such entry any more
+			if c := e.cell.Load(); c != nil {
 				at = c.expires
 			}
 		}
-		a.e.armed = at != 0
-		ch.writes = []write[V]{{a.key, db.absent, db.cost(a.key, db.absent)}}
+		e.armed = at != 0
+		ch.writes = []write[V]{{key, db.absent, db.cost(key, db.absent)}}
 	}
 	switch {
 	case at == 0:
 		return
 	case !at.Past(now):
-		db.expirer.arm(a, at)
+		again(at)
 		return
 	case s.release: // it leaves, most likely; else its turn comes again
-		db.expirer.arm(a, later)
+		again(later)
 		return
 	}
 	// A few bytes. If there is no room even for them, what has expired can wait for its end: nobody sees it any more.
 	need := db.need(s, ch)
 	if !db.budget.try(need) {
-		db.expirer.arm(a, later)
+		again(later)
 		return
 	}
 	if !s.queued && !db.lane(s).push(s, db.now()) {
@@ -198,7 +213,17 @@ func (db *DB[V]) expireNow(a alarm[V], now time.Time) {
 	db.change(s, ch)
 }
 
-// armed sees to the alarm of an entry that expires at t; 0 is never. Caller holds the session's mu.
+// moveEnd sets the end of a session; 0 is never. Caller holds mu.
+func (db *DB[V]) moveEnd(s *session[V], t store.Time) {
+	switch was := store.Time(s.expires.Swap(int64(t))); {
+	case t == 0 && was != 0:
+		db.expirer.cancel(unsafe.Pointer(s))
+	case t != 0 && (was == 0 || was > t):
+		db.expirer.arm(s, "", nil, t)
+	}
+}
+
+// arm sees to the alarm of an entry that expires at t; 0 is never. Caller holds the session's mu.
 func (db *DB[V]) arm(s *session[V], key string, e *entry[V], t store.Time) {
 	if t == 0 {
 		return
@@ -206,7 +231,7 @@ func (db *DB[V]) arm(s *session[V], key string, e *entry[V], t store.Time) {
 	if e.armed = true; key != "" {
 		s.x.arms = true
 	}
-	db.expirer.arm(alarm[V]{s, key, e}, t)
+	db.expirer.arm(s, key, e, t)
 }
 
 // replace gives an entry that has an alarm, or is to get one, its new cell. Caller holds the session's mu.
@@ -219,7 +244,7 @@ func (db *DB[V]) replace(s *session[V], key string, e *entry[V], next *cell[V]) 
 	switch t := next.expires; {
 	case t == 0:
 		e.armed = false
-		db.expirer.cancel(alarm[V]{s, key, e})
+		db.expirer.cancel(unsafe.Pointer(e))
 	case !e.armed || was == 0 || was > t:
 		db.arm(s, key, e, t)
 	}
@@ -228,11 +253,11 @@ func (db *DB[V]) replace(s *session[V], key string, e *entry[V], next *cell[V]) 
 // disarm takes out the alarms of a session, and of all its entries. Caller holds mu.
 func (db *DB[V]) disarm(s *session[V]) {
 	if s.expires.Load() != 0 {
-		db.expirer.cancel(alarm[V]{s: s})
+		db.expirer.cancel(unsafe.Pointer(s))
 	}
-	for key, e := range s.armed() {
+	for _, e := range s.armed() {
 		e.armed = false
-		db.expirer.cancel(alarm[V]{s, key, e})
+		db.expirer.cancel(unsafe.Pointer(e))
 	}
 }
 

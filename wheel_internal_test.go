@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/seed-6f1f505d/kvstore/store"
 	"github.com/seed-6f1f505d/kvstore/store/memory"
@@ -174,15 +175,15 @@ func TestExpirerShrinks(t *testing.T) {
 	x := &expirer[int]{wake: make(chan struct{}, 1)}
 	sessions := make([]session[int], 20_000)
 	for i := range sessions {
-		x.arm(alarm[int]{s: &sessions[i]}, store.Time(1000+i))
-		x.arm(alarm[int]{s: &sessions[i]}, store.Time(2000+i)) // later: it has one before
-		x.arm(alarm[int]{s: &sessions[i]}, store.Time(500+i))
+		x.arm(&sessions[i], "", nil, store.Time(1000+i))
+		x.arm(&sessions[i], "", nil, store.Time(2000+i)) // later: it has one before
+		x.arm(&sessions[i], "", nil, store.Time(500+i))
 	}
 	if x.wheel.n != len(sessions) || len(x.places) != len(sessions) {
 		t.Fatalf("%d alarms, %d places for %d sessions", x.wheel.n, len(x.places), len(sessions))
 	}
 	for i := range len(sessions) - 10 {
-		x.cancel(alarm[int]{s: &sessions[i]})
+		x.cancel(unsafe.Pointer(&sessions[i]))
 	}
 	if n := len(x.wheel.nodes) * nodeChunk; n > 4096+nodeChunk {
 		t.Errorf("10 alarms hold the places of %d", n)
@@ -198,11 +199,11 @@ func TestExpirerClockGoesBack(t *testing.T) {
 	x := &expirer[int]{wake: make(chan struct{}, 1)}
 	a, b := &session[int]{}, &session[int]{}
 	start := time.UnixMilli(1_800_000_000_000)
-	x.arm(alarm[int]{s: a}, store.TimeOf(start.Add(2*time.Hour)))
+	x.arm(a, "", nil, store.TimeOf(start.Add(2*time.Hour)))
 	if some, wait := x.due(start.Add(time.Hour), nil); len(some) != 0 || wait <= 0 || wait > lookAgain {
 		t.Fatalf("%d alarms, wait %v", len(some), wait)
 	}
-	x.arm(alarm[int]{s: b}, store.TimeOf(start.Add(30*time.Minute)))
+	x.arm(b, "", nil, store.TimeOf(start.Add(30*time.Minute)))
 	if some, wait := x.due(start, nil); len(some) != 0 || wait <= 0 || wait > lookAgain {
 		t.Fatalf("the clock went back by an hour: %d alarms, wait %v", len(some), wait)
 	}
