@@ -547,3 +547,75 @@ func ExampleHooks() {
 	must(b.Close(ctx))
 	// Output: not stored: call-1 answered true
 }
+
+// A cart that nobody touches for half an hour is gone, on whichever node it is.
+func ExampleSession_Touch() {
+	ctx := context.Background()
+	db, s := aCall()
+	defer db.Close(ctx)
+
+	must(s.ExpireIdle(ctx, 30*time.Minute)) // once; it is stored with the session
+
+	// Whatever counts as a touch says so, in the transaction that it belongs to, or alone. Touches are
+	// cheap: most of them write nothing.
+	must(s.Update(ctx, func(tx *kvstore.Tx[Call]) error {
+		if err := tx.Put("leg/3", Call{State: "ringing"}); err != nil {
+			return err
+		}
+		return tx.Touch()
+	}))
+	must(s.Touch(ctx))
+	fmt.Println(time.Until(s.Expires()).Round(time.Minute))
+	// Output: 30m0s
+}
+
+func ExampleSession_ExpireAfter() {
+	ctx := context.Background()
+	db, s := aCall()
+	defer db.Close(ctx)
+
+	must(s.ExpireAfter(ctx, 4*time.Hour)) // from now on, once
+	fmt.Println(time.Until(s.Expires()).Round(time.Hour))
+	// Output: 4h0m0s
+}
+
+func ExampleSession_PutFor() {
+	ctx := context.Background()
+	db, s := aCall()
+	defer db.Close(ctx)
+
+	must(s.PutFor(ctx, "code", Call{State: "valid"}, 20*time.Millisecond))
+	_, err := s.Get(ctx, "code")
+	fmt.Println(err)
+	time.Sleep(20 * time.Millisecond)
+	_, err = s.Get(ctx, "code")
+	fmt.Println(errors.Is(err, kvstore.ErrNotFound))
+	// Output:
+	// <nil>
+	// true
+}
+
+// What has expired while nobody had it in memory is ended by one of the nodes that live, which is told.
+func ExampleDB_Sweep() {
+	ctx := context.Background()
+	st := memory.New()
+	dead := openCalls(st, "dead")
+	for i := range 10 {
+		s, err := dead.AdoptOrCreate(ctx, fmt.Sprint("call-", i))
+		must(err)
+		must(s.ExpireAfter(ctx, 50*time.Millisecond))
+	}
+	must(dead.Close(ctx)) // or its lease ran out
+	time.Sleep(50 * time.Millisecond)
+
+	var told atomic.Int64
+	db, err := kvstore.Open[Call](ctx, st, kvstore.Options{Hooks: kvstore.Hooks{
+		OnExpired: func(e kvstore.Expired) { told.Add(1) },
+	}})
+	must(err)
+	swept, err := db.Sweep(ctx, kvstore.Sweeping{}) // every minute, say
+	must(err)
+	must(db.Close(ctx))
+	fmt.Println(swept.Ended, told.Load())
+	// Output: 10 10
+}

@@ -33,6 +33,7 @@ var groups = []group{
 	{flushRows, runFlush},
 	{latencyRows, runLatency},
 	{memoryRows, runMemory},
+	{expiryRows, runExpiry},
 	{gcRows, runGC},
 	{adoptRows, runAdopt},
 	{preloadRows, runPreload},
