@@ -482,3 +482,95 @@ func TestSweepAndFaults(t *testing.T) {
 		closeDB(t, db)
 	})
 }
+
+// A step of a sweep that is late, whose answer nobody waits for any more, ends nothing that this node has made of the session meanwhile.
+func TestSweepIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, mem := context.Background(), memory.New()
+		leaveBehind(t, mem, "claimed", "created")
+		time.Sleep(time.Minute)
+		j := &tap{Store: mem}
+		db := openInts(t, j, kvstore.Options{Node: "n"})
+		var late []store.Change
+		j.apply = func(ctx context.Context, cs []store.Change) ([]store.Result, error) {
+			late = append(late, cs...)
+			return nil, errDown
+		}
+		_, err := db.Sweep(ctx, kvstore.Sweeping{All: true})
+		want(t, err, errDown)
+		if len(late) < 2 {
+			t.Fatalf("%d changes were sent", len(late))
+		}
+		j.apply = nil
+		_, err = db.AdoptOrCreate(ctx, "claimed")
+		check(t, err)
+		s, err := db.Create(ctx, "created")
+		check(t, err)
+		check(t, s.Put(ctx, "", 8))
+		check(t, s.Sync(ctx))
+		_, err = mem.Apply(ctx, late)
+		check(t, err)
+		check(t, db.Put(ctx, "claimed", 7))
+		check(t, db.Flush(ctx))
+		for id, v := range map[string]int{"claimed": 7, "created": 8} {
+			if h, stored := ints(t, mem, id); h.Deleted || stored[""] != v {
+				t.Errorf("%s: stored is %+v, %v", id, h, stored)
+			}
+		}
+		closeDB(t, db)
+	})
+}
+
+// An event that comes while the session is being swept waits, and finds it gone, or makes it anew, however it asks.
+func TestSweepAndEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, mem := context.Background(), memory.New()
+		ids := []string{"adopt", "create", "put", "both"}
+		leaveBehind(t, mem, ids...)
+		time.Sleep(time.Minute)
+		j := &tap{Store: mem}
+		db := openInts(t, j, kvstore.Options{Node: "n", MaxDelay: time.Millisecond})
+		slow := true
+		j.apply = func(ctx context.Context, cs []store.Change) ([]store.Result, error) {
+			if slow {
+				slow = false
+				time.Sleep(time.Second)
+			}
+			return mem.Apply(ctx, cs)
+		}
+		start := time.Now()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			got, err := db.Sweep(ctx, kvstore.Sweeping{All: true})
+			if err != nil || got.Ended != len(ids) {
+				t.Errorf("swept: %+v, %v", got, err)
+			}
+		})
+		time.Sleep(500 * time.Millisecond)
+		for _, f := range []func() error{
+			func() error { _, err := db.Adopt(ctx, "adopt"); want(t, err, kvstore.ErrNotFound); return nil },
+			func() error { s, err := db.Create(ctx, "create"); check(t, err); return s.Put(ctx, "", 1) },
+			func() error { return db.Put(ctx, "put", 1) },
+			func() error {
+				s, err := db.AdoptOrCreate(ctx, "both")
+				check(t, err)
+				return s.Put(ctx, "", 1)
+			},
+		} {
+			wg.Go(func() {
+				check(t, f())
+				if d := time.Since(start); d < time.Second {
+					t.Errorf("it did not wait: %v", d)
+				}
+			})
+		}
+		wg.Wait()
+		check(t, db.Flush(ctx))
+		for _, id := range ids {
+			if h, stored := ints(t, mem, id); h.Exists() != (id != "adopt") || id != "adopt" && (stored[""] != 1 || h.Epoch < 3) {
+				t.Errorf("%s: stored is %+v, %v", id, h, stored)
+			}
+		}
+		closeDB(t, db)
+	})
+}
