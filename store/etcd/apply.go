@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -76,9 +75,6 @@ func (s *Store) check(c *store.Change) (keys []string, err error) {
 	if keys, err = c.Check(); err != nil {
 		return keys, err
 	}
-	if len(c.Aliases) > 0 {
-		return nil, fmt.Errorf("store/etcd: session %q: aliases are not kept: %w", c.Session, errors.ErrUnsupported)
-	}
 	for i := range c.Puts {
 		if n := len(c.Puts[i].Value); n > MaxValue {
 			keys = append(keys, c.Puts[i].Key)
@@ -131,6 +127,7 @@ type item struct {
 	sight sight // what is known of the session
 	ifs   []clientv3.Cmp
 	write write
+	named bool // it is written by itself: see alias.go
 }
 
 // round writes changes of different sessions, and returns how many of them are decided.
@@ -140,12 +137,14 @@ func (a *call) round(ctx context.Context, places []int) (decided int) {
 		todo[i] = &item{place: place}
 	}
 	for try := 0; len(todo) > 0; try++ {
-		var ready []*item
+		var ready, named []*item
 		for _, it := range todo {
 			done, err := a.plan(ctx, it)
 			switch {
 			case err != nil:
 				a.undecided(it, err)
+			case !done && it.named:
+				named = append(named, it)
 			case !done:
 				ready = append(ready, it)
 			}
@@ -155,6 +154,7 @@ func (a *call) round(ctx context.Context, places []int) (decided int) {
 			together = 1 // who was in a group with one that failed is tried alone, and looked at
 		}
 		todo = a.send(ctx, requests(ready, together))
+		a.named(ctx, named)
 	}
 	for _, place := range places {
 		if a.results[place].Outcome != store.Undecided {
@@ -167,6 +167,11 @@ func (a *call) round(ctx context.Context, places []int) (decided int) {
 // plan decides a change, or prepares to write it. Without a sight of its session it is a guess.
 func (a *call) plan(ctx context.Context, it *item) (done bool, err error) {
 	s, c, now := a.s, &a.changes[it.place], time.Now()
+	if !it.sight.known && len(c.Aliases) > 0 && !c.Delete && (c.Create || len(c.Aliases) > guessedAliases) {
+		it.named = true
+		it.sight.head = head{Header: store.Header{Session: c.Session}}
+		return false, nil
+	}
 	prev := it.sight.head
 	if !it.sight.known {
 		prev, it.ifs = s.guess(c)
@@ -188,6 +193,10 @@ func (a *call) plan(ctx context.Context, it *item) (done bool, err error) {
 			a.results[it.place].Header = prev.Header
 		}
 		return true, nil
+	}
+	if it.sight.known && len(prev.Aliases)+len(next.Aliases) > 0 {
+		it.named = true
+		return false, nil
 	}
 	if it.write = s.change(c, &prev, next, wipe, now); it.write.bytes <= s.requestBytes {
 		return false, nil

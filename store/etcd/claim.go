@@ -137,6 +137,12 @@ func (s *Store) plan(c *claim) (op clientv3.Op, done bool) {
 			w.next.mode, w.next.main, w.next.pending = single, nil, ""
 		}
 		s.head(w, &g.head, c.at)
+		if wipe {
+			w.ops = append(w.ops, s.free(r.Session, g.Aliases)...)
+			if len(g.Aliases) > 0 {
+				w.delete(s.keys.guard(r.Session))
+			}
+		}
 		if wipe && (g.mode == many || g.mode == pending) {
 			w.delete(s.keys.entries(r.Session), within(s.keys.entries(r.Session)))
 			if g.mode == pending {
@@ -150,7 +156,7 @@ func (s *Store) plan(c *claim) (op clientv3.Op, done bool) {
 		w.ops = append(w.ops, s.reads(&w.next, c.wanted())...)
 	}
 	var then []clientv3.Op
-	then, c.levels = fold(w.ops, groupOps)
+	then, c.levels = fold(w.ops, groupOps-1) // an operation may be a transaction of one
 	return clientv3.OpTxn(s.unchanged(g, r.Session, matters), then, s.looks(g, r.Session)), false
 }
 

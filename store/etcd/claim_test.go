@@ -84,6 +84,18 @@ func TestRoundTrips(t *testing.T) {
 		}
 	})
 	takes("a deletion", 1, one(store.Change{Session: "s", Owner: b, Epoch: 2, Seq: 2, Delete: true}))
+	named := store.Change{Session: "u", Owner: a, Epoch: 1, Seq: 1, Create: true, Aliases: []string{"x", "y"}}
+	takes("a creation that names aliases", 2, one(named))
+	named.Seq, named.Create, named.Puts = 2, false, main
+	takes("a flush that names the same", 1, one(named))
+	named.Seq, named.Aliases = 3, []string{"y", "z"}
+	takes("a flush that names others", 3, one(named))
+	takes("a look-up", 2, func() {
+		if h, err := st.Lookup(t.Context(), "z"); err != nil || h.Session != "u" {
+			t.Errorf("Lookup: %+v, %v", h, err)
+		}
+	})
+	takes("a deletion of a session with aliases", 2, one(store.Change{Session: "u", Owner: a, Epoch: 1, Seq: 4, Delete: true}))
 	takes("many creations", 3, all(changes(1, "")))
 	takes("many flushes", 2, all(changes(2, "")))
 

@@ -12,7 +12,7 @@ import (
 )
 
 // format is the version of what is kept, and how.
-const format = "kvstore 2"
+const format = "kvstore 3"
 
 // oldest is the first version of the server that compares ranges, renews no lease that is being revoked, and is still repaired.
 const oldestMajor, oldestMinor = 3, 5

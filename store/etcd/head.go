@@ -12,11 +12,11 @@ import (
 
 // A head is what is known of a session. Its key ends with the tenure, and its value begins with the seq in figures of a fixed length:
 //
-//	s/<length>/<session>/<epoch, 19 digits> <incarnation, 32 hexadecimal digits> <mode>   =   <seq, 19 digits> …
+//	s/<length>/<session>/<epoch, 19 digits> <incarnation, 32 hexadecimal digits> <mode>[ <digest of its aliases>]   =   <seq, 19 digits> …
 //
 // so that one comparison is the fence, and as the server looks a key up for each, it is one that a flush makes:
 //
-//	the value of a tenure's key is below a seq    ⇔    the head is of this tenure, in this mode, and has a lower seq
+//	the value of a tenure's key is below a seq    ⇔    the head is of this tenure, in this mode, lists these aliases, and has a lower seq
 //
 // (No value of a key that is not there is below anything.) Who changes the tenure, or the mode, moves the head in one transaction.
 //
@@ -59,7 +59,9 @@ func tenure(epoch uint64, i store.Incarnation, m mode) string {
 	return figures(epoch) + " " + i.String() + " " + string(m)
 }
 
-func (h *head) tenure() string { return tenure(h.Epoch, h.Owner.Incarnation, h.mode) }
+func (h *head) tenure() string {
+	return tenure(h.Epoch, h.Owner.Incarnation, h.mode) + aliasDigest(h.Aliases)
+}
 
 const (
 	tenureBytes = 19 + 1 + 32 + 1 + 1
@@ -103,6 +105,9 @@ func decodeHead(session, tenure string, b []byte) (head, error) {
 	if err == nil {
 		err = h.decode(b)
 	}
+	if err == nil && h.tenure() != tenure {
+		err = fmt.Errorf("its key ends with %.100q, which is not of the aliases %.100q", tenure, h.Aliases)
+	}
 	if err != nil {
 		return head{Header: store.Header{Session: session}}, badHead(session, err.Error())
 	}
@@ -114,7 +119,7 @@ func badHead(session, reason string) error {
 }
 
 func (h *head) decodeTenure(t string) (err error) {
-	if len(t) != tenureBytes || t[19] != ' ' || t[52] != ' ' {
+	if len(t) < tenureBytes || t[19] != ' ' || t[52] != ' ' {
 		return fmt.Errorf("its key ends with %.80q", t)
 	}
 	if h.Epoch, err = strconv.ParseUint(t[:19], 10, 63); err != nil || h.Epoch == 0 {

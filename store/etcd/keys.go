@@ -18,6 +18,8 @@ import (
 //	p/<length>/<session>/<id>/<number>  a part of a change that is too large for one transaction: see large.go
 //	i/<incarnation>/<session>           the index of owners: empty
 //	n/<incarnation>                     a node; it hangs on the node's lease
+//	a/<alias>                           the index of aliases: a session's ID, see alias.go
+//	g/<session>                         the session's guard: empty, and written by whoever takes an alias of which the index names the session
 //	d/<milliseconds>/<session>          a tombstone's time, and its tenure: see sweep.go
 //
 // A session's ID is arbitrary bytes. Its length before it keeps the range of its keys from being a part of any other's.
@@ -50,6 +52,10 @@ func (k keyspace) owned(i store.Incarnation) string { return string(k) + "i/" + 
 func (k keyspace) index(i store.Incarnation, session string) string {
 	return k.owned(i) + session
 }
+
+func (k keyspace) alias(alias string) string { return string(k) + "a/" + alias }
+
+func (k keyspace) guard(session string) string { return string(k) + "g/" + session }
 
 func (k keyspace) nodes() string                   { return string(k) + "n/" }
 func (k keyspace) node(i store.Incarnation) string { return string(k) + "n/" + i.String() }

@@ -111,6 +111,25 @@ func (s *Store) large(ctx context.Context, c *store.Change) (store.Result, error
 		if outcome != store.Applied {
 			return store.Result{Outcome: outcome}, nil
 		}
+		var n naming
+		if len(g.Aliases)+len(next.Aliases) > 0 {
+			if n, err = s.naming(ctx, c, &g, &next); err != nil {
+				break
+			}
+			if n.denied != nil {
+				return store.Result{Outcome: store.Rejected, Err: n.denied}, nil
+			}
+			if n.some { // they are taken first
+				_, err = s.commitAll(ctx, append(s.unchanged(&g, c.Session, matters(c, &g.head, outcome, now)), n.ifs...), n.ops, nil)
+			}
+			if err == nil && (n.moved || n.some) {
+				g, err = s.lookAgain(ctx, c.Session, &g)
+				continue
+			}
+			if err != nil {
+				break
+			}
+		}
 		if st == nil {
 			if st, err = s.stage(ctx, c); err != nil {
 				break
@@ -130,7 +149,7 @@ func (s *Store) large(ctx context.Context, c *store.Change) (store.Result, error
 			w.put(key, "", clientv3.WithIgnoreValue()) // takes it off its lease
 		}
 		var r *clientv3.TxnResponse
-		r, err = s.commit(ctx, ifs, w.ops, append(s.looks(&g, c.Session), clientv3.OpGet(s.keys.parts(c.Session, st.id), within(s.keys.parts(c.Session, st.id)), clientv3.WithCountOnly())))
+		r, err = s.commitAll(ctx, append(ifs, n.ifs...), append(w.ops, n.ops...), append(s.looks(&g, c.Session), clientv3.OpGet(s.keys.parts(c.Session, st.id), within(s.keys.parts(c.Session, st.id)), clientv3.WithCountOnly())))
 		if err != nil {
 			break
 		}

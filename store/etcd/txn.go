@@ -144,6 +144,16 @@ func (s *Store) seen(session string, kvs []*mvccpb.KeyValue) (g sight, err error
 	return g, err
 }
 
+// lookAgain reads the head of a session, and the node that owned it last time.
+func (s *Store) lookAgain(ctx context.Context, session string, was *sight) (sight, error) {
+	r, err := s.commit(ctx, nil, s.looks(was, session), nil)
+	if err != nil {
+		return sight{}, err
+	}
+	g, _, err := s.see(session, was, r.Responses)
+	return g, err
+}
+
 // look reads the head of a session.
 func (s *Store) look(ctx context.Context, session string) (sight, error) {
 	prefix := s.keys.headsOf(session)

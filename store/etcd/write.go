@@ -156,7 +156,14 @@ func (s *Store) guess(c *store.Change) (prev head, ifs []clientv3.Cmp) {
 		m = single
 	}
 	prev = head{Header: store.Header{Session: c.Session, Owner: c.Owner, Epoch: c.Epoch, Seq: c.Seq - 1}, mode: m}
-	return prev, []clientv3.Cmp{below(s.keys.head(c.Session, prev.tenure()), figures(c.Seq))}
+	if !c.Delete {
+		prev.Aliases = c.Aliases
+	}
+	ifs = append(ifs, below(s.keys.head(c.Session, prev.tenure()), figures(c.Seq)))
+	for _, a := range prev.Aliases {
+		ifs = append(ifs, clientv3.Compare(clientv3.Value(s.keys.alias(a)), "=", c.Session))
+	}
+	return prev, ifs
 }
 
 // below is clientv3.Compare for the value of a key that is below another, without three copies of it: a flush has one for each session.
