@@ -35,7 +35,7 @@ const (
 )
 
 // Apply implements [store.Store]. It is one round trip, but for changes of one session, which follow each other, for those to sessions that
-// are not as expected, and for those of more than about 1.4 MiB. What is more than 128 KiB together is in several requests at the same time.
+// are not as expected, to those that change a session's aliases, and for those of more than about 1.4 MiB. What is more than 128 KiB together is in several requests at the same time.
 func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Result, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err

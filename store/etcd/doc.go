@@ -23,7 +23,8 @@
 //
 // All reads are linearizable: they ask a majority.
 //
-// Aliases are not kept: a change that names one is Rejected, with an error that wraps [errors.ErrUnsupported].
+// An alias is a key that names a session, whose head lists it. A flush that names the aliases which its session has is as any other, up to eight of them. One that changes them
+// is a transaction by itself, after a read: it costs three round trips, one that makes a session with aliases two, and one more for each twenty that are taken at once.
 //
 // A part of a session's entries is one transaction, too: see [Store.LoadRange]. The server has keys in their order, so it costs what is read.
 //
