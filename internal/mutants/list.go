@@ -245,7 +245,7 @@ var mutations = []mutation{
 			failed = err`, `			_ = errors.As(err, &damaged)
 			return err`, "Audit|Damage"},
 	{"Create does not ask after a lost claim", "adopt.go",
-		`if db.sieve != nil || db.astray.Load() {`, `if db.sieve != nil {`, "TestCreateAfterALostClaim"},
+		`if db.sieve == nil && !db.astray.Load() {`, `if db.sieve == nil {`, "TestCreateAfterALostClaim"},
 	{"who waits for another's call takes what that gets", "adopt.go",
 		`if c.how == how {`, `if c.how == how || c.err == nil && c.how != vacant {`, "TestWaitsForAnothersLoad"},
 	{"a survivor takes all shares", "orphans.go",
