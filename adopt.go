@@ -251,12 +251,17 @@ func (db *DB[V]) claimed(id string, c *store.Claim, keys []string, gen uint32, s
 			return nil, err
 		}
 		db.count.claimTime.Add(db.now() - start)
+		why := CauseAdopt
 		if c.Created {
+			why = CauseCreate
 			db.count.created.Add(1)
 		} else {
 			db.count.adopted.Add(1)
+			if c.Header.Seq > 0 { // of a tenure that goes on
+				why = CauseReload
+			}
 		}
-		return db.rehydrate(c.Header, c.Entries, keys, c.Unread, c.Created, gen), nil
+		return db.rehydrate(c.Header, c.Entries, keys, c.Unread, why, gen), nil
 	case store.NotFound:
 		return nil, sessionError(id, ErrNotFound)
 	case store.Held, store.Outbid:
@@ -293,7 +298,7 @@ func (db *DB[V]) askReload(ctx context.Context, id string, keys []string) (*sess
 		return nil, sessionError(id, ErrNotResident)
 	}
 	db.count.reloaded.Add(1)
-	return db.rehydrate(h, snap.Entries, keys, damaged, false, gen), nil
+	return db.rehydrate(h, snap.Entries, keys, damaged, CauseReload, gen), nil
 }
 
 // unread returns the keys of the damaged entries if err is about nothing else.
@@ -317,9 +322,9 @@ func unread(err error) (keys []string) {
 
 // rehydrate makes a resident session of what the store returned. Of the keys asked
 // for, those that are neither in entries nor unread are known not to exist.
-func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread []string, empty bool, gen uint32) *session[V] {
+func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread []string, why Cause, gen uint32) *session[V] {
 	s := newSession[V](h.Session, db.sessions.hash(h.Session), h.Epoch)
-	s.complete = empty
+	s.complete = why == CauseCreate
 	s.verified.Store(gen)
 	if len(h.Aliases) > 0 || h.Schema > db.opt.Schema {
 		x := s.more()
@@ -347,6 +352,7 @@ func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread 
 		e.cell.Store(c)
 	}
 	db.resume(s)
+	db.came(s, why)
 	// Last: what has expired already is ended at once, on another goroutine.
 	s.mu.Lock()
 	defer s.mu.Unlock()

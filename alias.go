@@ -63,6 +63,17 @@ type aliasing struct{ add, remove []string }
 
 func (a *aliasing) any() bool { return len(a.add)+len(a.remove) > 0 }
 
+// of returns, in a new list, the aliases that a session has after it.
+func (a *aliasing) of(was []string) []string {
+	next := slices.DeleteFunc(slices.Clone(was), func(s string) bool { return slices.Contains(a.remove, s) })
+	for _, s := range a.add {
+		if !slices.Contains(next, s) {
+			next = append(next, s)
+		}
+	}
+	return next
+}
+
 // enlist makes the aliases known of a session that came in.
 func (db *DB[V]) enlist(s *session[V]) {
 	s.mu.Lock()
@@ -81,13 +92,7 @@ func (db *DB[V]) takeAliases(s *session[V], ch *change[V]) error {
 	if !ch.aliases.any() {
 		return nil
 	}
-	next := slices.DeleteFunc(slices.Clone(s.more().aliases), func(a string) bool { return slices.Contains(ch.aliases.remove, a) })
-	size := 0
-	for _, a := range ch.aliases.add {
-		if !slices.Contains(next, a) {
-			next = append(next, a)
-		}
-	}
+	next, size := ch.aliases.of(s.more().aliases), 0
 	for _, a := range next {
 		size += len(a)
 	}
@@ -155,8 +160,9 @@ func (db *DB[V]) drop(s *session[V], f *flight[V], aliases []string) (gone []str
 			gone = append(gone, a)
 		}
 	}
-	if len(gone) > 0 {
+	if was := s.x.aliases; len(gone) > 0 {
 		db.setAliases(s, slices.DeleteFunc(slices.Clone(s.x.aliases), func(a string) bool { return slices.Contains(gone, a) }))
+		db.reverts(s, was)
 	}
 	return gone
 }

@@ -118,8 +118,10 @@ func (db *DB[V]) close(ctx context.Context) error {
 		lease = fmt.Errorf("kvstore: close: the lease was not ended and will run out: %w", lease)
 	}
 	db.lease.until.Store(db.now())
+	untold, listeners := db.listeners.close(ctx)
+	db.count.missed.Add(untold)
 	hooks := db.notes.close(ctx)
-	return errors.Join(left, refused, soft, stuck, lease, hooks)
+	return errors.Join(left, refused, soft, stuck, lease, listeners, hooks)
 }
 
 // errDeaf is Close's on a store that ignores the end of a call's context.

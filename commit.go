@@ -41,6 +41,8 @@ type change[V any] struct {
 
 	stored bool // wait until it is
 
+	cause Cause // for those who are told, if it is not what follows from the above
+
 	ending bool // decided by admit: the life that the session has now ends
 }
 
@@ -235,6 +237,10 @@ func (s *session[V]) charges() int64 {
 
 // change does ch. Caller holds mu, has the room, and has the session queued.
 func (db *DB[V]) change(s *session[V], ch *change[V]) {
+	var r *record[V]
+	if db.listeners.hear(s.id) {
+		r = db.record(s, ch, ch.aliases.add)
+	}
 	s.ver++
 	if ch.ending {
 		db.tellSession(s)
@@ -256,6 +262,12 @@ func (db *DB[V]) change(s *session[V], ch *change[V]) {
 	}
 	if db.sieve != nil {
 		s.visited.Store(true)
+	}
+	if r != nil {
+		if ch.ending && !ch.del {
+			r.life = s.life() // the one that began
+		}
+		db.tell(r)
 	}
 }
 

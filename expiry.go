@@ -175,7 +175,7 @@ func (db *DB[V]) expireNow(a alarm[V], now time.Time) {
 		}
 	}
 	later := store.TimeOf(now.Add(time.Second))
-	ch := &change[V]{}
+	ch := &change[V]{cause: CauseExpire}
 	var at store.Time
 	if a.of == nil {
 		at = store.Time(s.expires.Load())

@@ -28,6 +28,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"Mode":         {{Mode: 2}},
 		"MaxDelay":     {{MaxDelay: -1}, {MaxDelay: time.Microsecond}, {MaxDelay: 2 * time.Hour}},
 		"MaxBuffer":    {{MaxBuffer: -1}, {MaxBuffer: 4095}},
+		"MaxBacklog":   {{MaxBacklog: -1}},
 		"Overflow":     {{Overflow: 3}},
 		"MaxResident":  {{MaxResident: -1}},
 		"MaxValue":     {{MaxValue: -1}},

@@ -29,6 +29,8 @@ type DB[V any] struct {
 	self  store.Owner
 	log   *slog.Logger
 
+	listeners listeners[V] // here nothing is written that a commit would have to wait for
+
 	sessions index[V] // the map
 	names    names[V] // and by aliases
 	stripes  [64]stripe[V]

@@ -322,7 +322,8 @@ func TestEveryMethodAfterClose(t *testing.T) {
 			}
 			cancel()
 			args := map[reflect.Type]reflect.Value{}
-			for _, v := range []any{o.ctx, "s", 1, int64(1), time.Now(), kvstore.Takeover{}, kvstore.Sweeping{}, time.Hour, kvstore.Preload{}, kvstore.Version{}, kvstore.InMemory, func(*kvstore.Tx[string]) error { return nil }} {
+			for _, v := range []any{o.ctx, "s", 1, int64(1), time.Now(), kvstore.Takeover{}, kvstore.Sweeping{}, time.Hour, kvstore.Preload{}, kvstore.Version{}, kvstore.InMemory, kvstore.Filter{},
+				func(*kvstore.Tx[string]) error { return nil }, func(kvstore.Commit[string]) {}} {
 				args[reflect.TypeOf(v)] = reflect.ValueOf(v)
 			}
 			args[reflect.TypeFor[context.Context]()] = reflect.ValueOf(o.ctx)
@@ -352,6 +353,10 @@ func TestEveryMethodAfterClose(t *testing.T) {
 					last := out[len(out)-1].Interface()
 					switch walk := last.(type) {
 					case iter.Seq2[store.Node, error]:
+						for _, err := range walk {
+							last = err
+						}
+					case iter.Seq2[kvstore.Commit[string], error]:
 						for _, err := range walk {
 							last = err
 						}

@@ -111,6 +111,10 @@ type Options struct {
 	// counted in Stats.Mutated. For tests: it makes a Put many times slower.
 	DetectMutation bool
 
+	// MaxBacklog bounds what waits to be told to one listener of OnCommit or Watch, in bytes: keys, values as they lie in memory, and 64 bytes for each. If there is
+	// no room for a commit it is not told, but counted; see Commit.Missed. (One that is larger is told, if nothing waits.) Zero: 16 MiB. At least 1.
+	MaxBacklog int64
+
 	// Hooks are told of what cannot be returned from a call.
 	Hooks Hooks
 
@@ -155,6 +159,9 @@ func (o Options) resolve(v reflect.Type, st store.Store) (Options, error) {
 	if o.MaxBuffer == 0 {
 		o.MaxBuffer = 64 << 20
 	}
+	if o.MaxBacklog == 0 {
+		o.MaxBacklog = 16 << 20
+	}
 	num(&o.MaxValue, 512<<10)
 	def(&o.Lease, 3*time.Second)
 	def(&o.StoreTimeout, 5*time.Second)
@@ -192,6 +199,8 @@ func (o Options) resolve(v reflect.Type, st store.Store) (Options, error) {
 		return bad("MaxDelay", o.MaxDelay, "from 1ms to 1h")
 	case o.MaxBuffer < 4<<10:
 		return bad("MaxBuffer", o.MaxBuffer, "at least 4096 bytes")
+	case o.MaxBacklog < 1:
+		return bad("MaxBacklog", o.MaxBacklog, "at least 1 byte")
 	case o.Overflow > Through:
 		return bad("Overflow", o.Overflow, "Block, Reject or Through")
 	case o.MaxResident < 0:

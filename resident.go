@@ -52,7 +52,7 @@ type front[V any] struct {
 // 96 bytes, and 48 for its front.
 //
 // Locks, in the order in which they are taken: stripe.mu, session.mu, lane.mu. The sieve's, the
-// expirer's and the notifier's are last, and nothing is taken under them. None is held
+// expirer's, the notifier's and the listeners' are last, and nothing is taken under them. None is held
 // across a call to the store, a channel, a codec or a function of the application.
 type session[V any] struct {
 	*front[V]
@@ -283,6 +283,7 @@ func (s *session[V]) expired() bool {
 // leave takes everything out of the session's memory, in the given state. Caller
 // holds mu, and has seen to what is unsaved; after it, out must be called without mu.
 func (db *DB[V]) leave(s *session[V], st state, why error) {
+	db.departs(s, st, why)
 	s.state = st
 	s.fate.Or(1)
 	db.disarm(s)

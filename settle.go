@@ -172,6 +172,7 @@ func (db *DB[V]) land(f *flight[V], stored bool, bad []string) (free int64, merg
 			if it.e.cell.Store(nil); !it.stored || f.change.Wipe {
 				it.e.cell.Store(db.absent)
 			}
+			db.reverts(s, nil, delta[V]{it.key, it.cell, it.e.cell.Load()})
 		case !stored:
 			it.e.charge = it.charge
 			s.mark(it.key, it.e)
