@@ -169,7 +169,7 @@ func (db *DB[V]) found(ctx context.Context, s *session[V], how how) (again bool,
 		if err = db.commit(ctx, s, &change[V]{revive: true}); err == nil {
 			err = db.syncAll(ctx, s) // it is stored when AdoptOrCreate returns
 		}
-		if errors.Is(err, ErrFenced) {
+		if errors.Is(err, ErrFenced) && !errors.Is(err, ErrRefused) {
 			return true, nil // what was deleted here is another's, or was never ours: it has left, and the store knows
 		}
 		return db.retry(s, err), err

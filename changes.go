@@ -1,6 +1,7 @@
 package kvstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 	"strings"
@@ -9,7 +10,7 @@ import (
 	"github.com/seed-6f1f505d/kvstore/store"
 )
 
-// This file is what others are told of a change, by OnCommit and Watch (listen.go, watch.go).
+// This file is what others are told of a change: before it is made, by BeforeCommit (veto.go), and after, by OnCommit and Watch (listen.go, watch.go).
 
 // Commit is what one transaction does, or how a session came or left. What it holds is shared, with all who are told and with whoever reads the values:
 // nobody may change it.
@@ -134,6 +135,20 @@ func (db *DB[V]) record(s *session[V], ch *change[V], aliases []string) *record[
 		r.cost += int64(w.cost)
 	}
 	return r
+}
+
+// sameAs reports whether a record of the same writes is the same.
+func (r *record[V]) sameAs(o *record[V], absent *cell[V]) bool {
+	return r.epoch == o.epoch && r.life == o.life && r.cause == o.cause && r.whole == o.whole && r.expires == o.expires &&
+		slices.Equal(r.was, o.was) && slices.Equal(r.now, o.now) && slices.EqualFunc(r.deltas, o.deltas, func(a, b delta[V]) bool { return a.sameAs(b, absent) })
+}
+
+// sameAs reports whether two deltas are the same. A plan makes raw cells anew each time that it runs: what is in them counts.
+func (d delta[V]) sameAs(o delta[V], absent *cell[V]) bool {
+	if d == o {
+		return true
+	}
+	return d.key == o.key && d.old == o.old && isRaw(d.key) && d.new != absent && o.new != absent && bytes.Equal(rawOf(d.new), rawOf(o.new))
 }
 
 // commitOf makes of a record what is told, of the keys that the filter lets through.

@@ -41,7 +41,8 @@ type change[V any] struct {
 
 	stored bool // wait until it is
 
-	cause Cause // for those who are told, if it is not what follows from the above
+	cause Cause    // for those who are told, if it is not what follows from the above
+	plea  *plea[V] // as it was put before the judges last; nil: it was not
 
 	ending bool // decided by admit: the life that the session has now ends
 }
@@ -102,10 +103,16 @@ func (db *DB[V]) commit(ctx context.Context, s *session[V], ch *change[V]) error
 			s.mu.Unlock()
 			db.budget.release(room)
 			room = 0
-			if err == errUnverified {
-				if err = db.serve(ctx, s); err == nil {
-					continue
-				}
+			switch err {
+			case errUnverified:
+				err = db.serve(ctx, s)
+			case errUnjudged:
+				err = db.judge(ctx, ch.plea)
+			default:
+				return err
+			}
+			if err == nil {
+				continue
 			}
 			return err
 		}
@@ -193,7 +200,10 @@ func (db *DB[V]) admit(s *session[V], ch *change[V]) error {
 			return err
 		}
 	}
-	if ch.touch != 0 {
+	if err := db.judged(s, ch); err != nil {
+		return err
+	}
+	if ch.touch != 0 { // last: where it moves the end depends on the moment
 		s.slide(ch, time.Now())
 	}
 	return nil

@@ -30,6 +30,7 @@ type DB[V any] struct {
 	log   *slog.Logger
 
 	listeners listeners[V] // here nothing is written that a commit would have to wait for
+	judges    judges[V]
 
 	sessions index[V] // the map
 	names    names[V] // and by aliases
@@ -309,7 +310,7 @@ func (db *DB[V]) Delete(ctx context.Context, id string) error {
 				continue
 			}
 		}
-		if errors.Is(err, ErrNotFound) {
+		if errors.Is(err, ErrNotFound) && !errors.Is(err, ErrRefused) {
 			return nil
 		}
 		return err
