@@ -716,4 +716,75 @@ var mutations = []mutation{
 		`const sweepAttempts = 3`, `const sweepAttempts = 1`, "TestSweepAndFaults"},
 	{"who is refused counts as swept", "sweep.go",
 		`if o := results[i].Outcome; o == store.Applied || o == store.Already {`, `if o := results[i].Outcome; o != store.Undecided {`, "TestSweep"},
+	// What is told of changes, and asked before them.
+	{"commits are told in any order", "commit.go",
+		`		db.tell(r)
+`, `		go db.tell(r)
+`, "TestOnCommitOrder|TestCommits"},
+	{"what a full queue misses is not counted", "listen.go",
+		`		l.missed++
+`, ``, "TestSlow"},
+	{"what was missed is told again and again", "listen.go",
+		`	l.missed = 0
+`, ``, "TestSlow"},
+	{"a listener's queue grows without end", "listen.go",
+		`l.held+r.cost > l.max`, `false`, "TestSlow"},
+	{"a listener's queue is full for ever", "listen.go",
+		`	l.held -= q.r.cost
+`, ``, "TestSlow|TestOneLargeCommit"},
+	{"what is larger than the queue is never told", "listen.go",
+		`l.held > 0 && `, ``, "TestOneLargeCommit"},
+	{"Close throws away what is to be told", "listen.go",
+		`		l.end(false)
+`, `		l.end(true)
+`, "TestCloseAndListeners|TestWatchEnds"},
+	{"Close does not wait for listeners", "listen.go",
+		`ls.runs.Wait(); close(done)`, `close(done)`, "TestCloseAndListeners"},
+	{"what Close could not tell is not counted", "listen.go",
+		`left += l.end(true)`, `l.end(true)`, "TestCloseAndListeners"},
+	{"after stop what waits is told", "listen.go",
+		`	l.end(true)
+	ls.mu.Lock()`, `	ls.mu.Lock()`, "TestStopListening"},
+	{"a listener that goes takes another's place", "listen.go",
+		`slices.DeleteFunc(slices.Clone(*was), func(o *listener`, `slices.DeleteFunc(*was, func(o *listener`, "TestListenersComeAndGo|TestStopListening"},
+	{"a walk of changes is not given up when it ends", "watch.go",
+		`		defer leave()
+`, ``, "TestWatchEnds"},
+	{"a watch outlives its context", "watch.go",
+		`context.AfterFunc(ctx, leave)`, `context.AfterFunc(ctx, func() {})`, "TestWatchEnds"},
+	{"a session's watch takes others whose names begin alike", "changes.go",
+		` && (!f.one || id == f.Sessions)`, ``, "TestWatchFilter"},
+	{"a watch shows the library's own entries as keys", "changes.go",
+		`!isOwn(key) && strings`, `strings`, "TestWatchFilter"},
+	{"a watch shows all of a commit", "changes.go",
+		`if !f.hasKey(d.key) {`, `if false {`, "TestWatchFilter"},
+	{"a rejected entry is not told", "settle.go",
+		`			db.reverts(s, nil, delta[V]{it.key, it.cell, it.e.cell.Load()})
+`, ``, "TestCommits"},
+	{"a rejected alias is not told", "alias.go",
+		`		db.reverts(s, was)
+`, `		_ = was
+`, "TestCommits"},
+	{"a tenure that goes on is told as a new one", "adopt.go",
+		`c.Header.Seq > 0 {`, `false {`, "TestCommitsOfTheEvicted|TestReplay"},
+	{"a session that leaves is not told", "resident.go",
+		`	db.departs(s, st, why)
+`, ``, "TestCommits|TestReplay"},
+	{"what comes from the store is not told", "adopt.go",
+		`	db.came(s, why)
+`, ``, "TestCommits|TestReplay"},
+	{"what is committed is not what was approved", "changes.go",
+		` && slices.Equal(r.deltas, o.deltas)`, ``, "TestBeforeCommitAgain|TestBeforeCommitRace"},
+	{"aliases that moved are not put before the judges", "changes.go",
+		`slices.Equal(r.was, o.was) && slices.Equal(r.now, o.now) && `, ``, "TestBeforeCommitAgain"},
+	{"a judge who came meanwhile is passed by", "veto.go",
+		`was.judges == js && `, ``, "TestBeforeCommitAgain|TestBeforeCommitAndAFullBuffer"},
+	{"what is refused keeps its room", "commit.go",
+		`			db.budget.release(room)
+			room = 0
+			switch err {`, `			switch err {`, "TestBeforeCommitAndAFullBuffer"},
+	{"a Delete that is refused passes for done", "kvstore.go",
+		` && !errors.Is(err, ErrRefused)`, ``, "TestBeforeCommitErrors"},
+	{"who leaves the judges takes another's place", "veto.go",
+		`all = slices.Clone(*was)`, `all = *was`, "TestJudgesInOrder"},
 }
