@@ -80,7 +80,7 @@ func CompareAndSwap[V comparable](ctx context.Context, h *Session[V], key string
 		if v != old { // under no lock: it may panic, if V is an interface
 			return keyError(h.ID(), key, ErrConflict)
 		}
-		if _, err = h.CompareAndSwap(ctx, key, ver, new, ack); !errors.Is(err, ErrConflict) {
+		if _, err = h.CompareAndSwap(ctx, key, ver, new, ack); !errors.Is(err, ErrConflict) || errors.Is(err, ErrRefused) {
 			return err
 		}
 	}
