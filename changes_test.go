@@ -220,25 +220,40 @@ func TestCommitsOfTheEvicted(t *testing.T) {
 		db := openInts(t, memory.New(), kvstore.Options{Node: "a", MaxResident: 1})
 		defer db.Close(ctx)
 		e := listens(t, db)
-		check(t, db.Put(ctx, "s", 1))
+		settle := func(err error) { // stored, and who came has pushed out whom he did
+			t.Helper()
+			check(t, errors.Join(err, db.Flush(ctx)))
+			synctest.Wait()
+		}
+		settle(db.Put(ctx, "s", 1))
 		for range 2 { // by a load, and by a claim
-			check(t, db.Flush(ctx))
-			check(t, db.Put(ctx, "t", 2))
-			check(t, db.Flush(ctx))
-			if v, err := db.Get(ctx, "s"); v != 1 || err != nil {
-				t.Fatalf("the evicted has %d, %v", v, err)
+			settle(db.Put(ctx, "t", 2))
+			v, err := db.Get(ctx, "s")
+			if settle(err); v != 1 {
+				t.Fatalf("the evicted has %d", v)
 			}
-			check(t, db.Put(ctx, "t", 2))
-			check(t, db.Flush(ctx))
-			check(t, db.Put(ctx, "s", 1))
+			settle(db.Put(ctx, "t", 2))
+			settle(db.Put(ctx, "s", 1))
 		}
 		of := slices.DeleteFunc(e.news(), func(line string) bool { return !strings.Contains(line, "s@1") })
-		w := []string{`whole create s@1`, `update s@1; put entry "": none → 1`}
-		for range 2 {
-			w = append(w, `evict s@1`, `reload s@1`, `evict s@1`, `reload s@1`, `update s@1; put entry "": 1 → 1`)
+		here, reloads := true, 0 // which of the two is evicted, is not this test's affair
+		for _, line := range slices.Clone(of)[min(2, len(of)):] {
+			switch {
+			case line == `evict s@1` && here:
+				here = false
+			case line == `reload s@1` && !here:
+				here = true
+				reloads++
+			case line == `update s@1; put entry "": 1 → 1` && here:
+			default:
+				t.Errorf("out of place: %s", line)
+			}
 		}
-		if !slices.Equal(of, w) {
-			t.Errorf("told of one session\n\t%s\nwant\n\t%s", strings.Join(of, "\n\t"), strings.Join(w, "\n\t"))
+		if reloads < 2 {
+			t.Error("it did not come to it")
+		}
+		if t.Failed() {
+			t.Logf("told of one session\n\t%s", strings.Join(of, "\n\t"))
 		}
 
 		check(t, db.Delete(ctx, "s"))
