@@ -308,6 +308,7 @@ func TestSweepOfTheLiving(t *testing.T) {
 		if h, stored := ints(t, mem, "s"); h.Deleted || stored["k"] != 2 {
 			t.Errorf("stored is %+v, %v", h, stored)
 		}
+		synctest.Wait()
 		if told := o.take(); len(told) > 0 {
 			t.Errorf("told: %+v", told)
 		}

@@ -281,6 +281,38 @@ func TestTouchIsNotForgotten(t *testing.T) {
 	}
 }
 
+// A touch alone does not bring an end nearer that an earlier transaction has set; and one that comes while a nearer end is on its way to the store is written after
+// that, however far the end was that the store had before.
+func TestTouchAndExpire(t *testing.T) {
+	const idle = 10 * time.Minute
+	synctest.Test(t, func(t *testing.T) {
+		ctx, mem := context.Background(), memory.New()
+		j := newJournal(mem)
+		db := openInts(t, j, kvstore.Options{StoreTimeout: time.Minute})
+		s, err := db.Create(ctx, "s")
+		check(t, err)
+		check(t, s.ExpireIdle(ctx, idle))
+		check(t, s.ExpireAfter(ctx, 2*idle))
+		end := s.Expires()
+		check(t, s.Touch(ctx))
+		if !s.Expires().Equal(end) {
+			t.Errorf("a touch moved the end by %v", s.Expires().Sub(end))
+		}
+		check(t, s.ExpireIdle(ctx, idle))
+		check(t, s.Sync(ctx))
+		j.set(func(j *journal) { j.takes = 10 * time.Second })
+		check(t, s.ExpireAfter(ctx, time.Minute))
+		time.Sleep(5 * time.Second) // it is in flight
+		check(t, s.Touch(ctx))
+		end = s.Expires()
+		time.Sleep(30 * time.Second)
+		if snap, err := mem.Load(ctx, "s", ""); err != nil || snap.Header.Expires < store.TimeOf(end.Add(-idle/10)) {
+			t.Errorf("in memory it ends %v later than in the store (%v)", end.Sub(snap.Header.Expires.Std()), err)
+		}
+		closeDB(t, db)
+	})
+}
+
 // A touch that must be written is written also if the store was away when it came, and if what is in flight has an older end.
 func TestTouchAndFaults(t *testing.T) {
 	const idle = 10 * time.Minute
