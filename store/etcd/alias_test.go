@@ -212,6 +212,24 @@ func TestIndexOfAliases(t *testing.T) {
 	c := start(t, 1, member{NoFsync: true})
 	st := open(t, c.url(), fresh())
 	storetest.Compare(t, st, rand.Uint64(), 400)
+	a, b := store.Owner{Incarnation: store.NewIncarnation()}, store.Owner{Incarnation: store.NewIncarnation()}
+	past := store.TimeOf(time.Now().Add(-time.Hour))
+	for _, id := range []string{"claimed", "deleted", "made anew"} {
+		apply(t, st, store.Change{Session: id, Owner: a, Epoch: 1, Seq: 1, Create: true, Expires: past, Aliases: []string{id, "of " + id}}, store.Applied)
+		apply(t, st, store.Change{Session: "taker of " + id, Owner: a, Epoch: 1, Seq: 1, Create: true, Aliases: []string{"of " + id}}, store.Applied)
+	}
+	if c, err := st.Claim(t.Context(), store.ClaimRequest{Session: "claimed", Owner: b, Create: true}); err != nil || !c.Created {
+		t.Fatalf("Claim gives %+v, %v", c, err)
+	}
+	apply(t, st, store.Change{Session: "deleted", Owner: a, Epoch: 1, Seq: 2, Delete: true}, store.Applied)
+	apply(t, st, store.Change{Session: "made anew", Owner: b, Epoch: 2, Seq: 1, Create: true}, store.Applied)
+	for _, id := range []string{"claimed", "deleted", "made anew"} {
+		for _, key := range []string{st.keys.alias(id), st.keys.guard(id)} {
+			if r, err := st.client.Get(t.Context(), key); err != nil || len(r.Kvs) > 0 {
+				t.Errorf("of a session that is %s there is still %q, %v", id, key, err)
+			}
+		}
+	}
 	index := st.keys.alias("")
 	r, err := st.client.Get(t.Context(), index, within(index))
 	if err != nil {
