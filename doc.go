@@ -74,6 +74,9 @@
 // the end in the store follows by at most a tenth of the idle time (touch.go). Its owner ends it, and tells [Hooks].OnExpired, once (expiry.go, wheel.go);
 // [DB.Sweep] collects, by ring share, what has expired while nobody had it in memory (sweep.go).
 //
+// [DB.OnCommit] and [DB.Watch] tell of each transaction, with what was and is, in the order of its session, on goroutines for which nothing
+// waits; [DB.BeforeCommit] is asked before, and may refuse (changes.go, listen.go, watch.go, veto.go).
+//
 // What the library keeps there itself is in entries whose keys begin with a zero byte (own.go), which keys of the application may not.
 //
 // # Versions of a program
