@@ -120,7 +120,8 @@ func (db *DB[V]) setAliases(s *session[V], next []string) {
 			db.names.leave(s, a)
 		}
 	}
-	s.x.aliases = next // a new list: a flight may have the old one
+	// A new list: a flight may have the old one. And a copy: what is kept of a change is allocated, with all its lists, and that would be each Put's.
+	s.x.aliases = slices.Clone(next)
 }
 
 // refusal is a flush that the store has rejected because of aliases.

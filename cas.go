@@ -52,16 +52,14 @@ func (h *Session[V]) CompareAndSwap(ctx context.Context, key string, old Version
 		return ver, err
 	}
 	w := [1]write[V]{{key, next, h.db.cost(key, next)}}
-	err = h.planned(ctx, ack, func(s *session[V], ch *change[V]) error {
+	err = h.planned(ctx, ack, func(s *session[V]) ([]write[V], []string, error) {
 		switch c := s.version(key, h.db.absent); {
 		case c == nil:
-			ch.missing = []string{key}
-			return errMissing
+			return nil, []string{key}, errMissing
 		case h.db.versionOf(c) != old:
-			return keyError(s.id, key, ErrConflict)
+			return nil, nil, keyError(s.id, key, ErrConflict)
 		}
-		ch.writes = w[:]
-		return nil
+		return w[:], nil, nil
 	})
 	if err != nil {
 		return ver, err

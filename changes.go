@@ -113,7 +113,7 @@ func (db *DB[V]) record(s *session[V], ch *change[V], aliases []string) *record[
 	}
 	switch {
 	case ch.aliases.any():
-		r.now = aliases
+		r.now = slices.Clone(aliases) // see setAliases
 	case !ch.ending:
 		r.now = r.was
 	}

@@ -33,11 +33,8 @@ type change[V any] struct {
 
 	aliases aliasing // and the session's aliases; no ending
 
-	// plan, if there is one, finds the writes, with their costs, under the session's mu and on what the session is then, so that nothing can come
-	// between. It may run more than once, and calls nothing of the application's. If it needs entries that are not in memory it names them in missing,
-	// and returns errMissing.
-	plan    func(s *session[V], ch *change[V]) error
-	missing []string
+	plan    plan[V]  // if there is one, it finds the writes
+	missing []string // what it needs, after errMissing
 
 	stored bool // wait until it is
 
@@ -46,6 +43,12 @@ type change[V any] struct {
 
 	ending bool // decided by admit: the life that the session has now ends
 }
+
+// plan finds the writes of a change, with their costs, under the session's mu and on what the session is then, so that nothing can come between. It may run more
+// than once, and calls nothing of the application's. If it needs entries that are not in memory it names them, and returns errMissing.
+//
+// (It is not given the change: whatever is handed to a function that the compiler does not know is allocated, and that would be each Put's.)
+type plan[V any] func(s *session[V]) (writes []write[V], missing []string, err error)
 
 // version is a key and the cell that was seen there, or absent.
 type version[V any] struct {
@@ -196,7 +199,8 @@ func (db *DB[V]) admit(s *session[V], ch *change[V]) error {
 		return err
 	}
 	if ch.plan != nil {
-		if err := ch.plan(s, ch); err != nil {
+		var err error
+		if ch.writes, ch.missing, err = ch.plan(s); err != nil {
 			return err
 		}
 	}

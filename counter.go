@@ -100,22 +100,20 @@ func (h *Session[V]) Add(ctx context.Context, name string, delta int64, ack Ack)
 		return 0, err
 	}
 	key, w := ownKey(kindCounter, name), [1]write[V]{}
-	err = h.planned(ctx, ack, func(s *session[V], ch *change[V]) error {
+	err = h.planned(ctx, ack, func(s *session[V]) ([]write[V], []string, error) {
 		c := s.version(key, h.db.absent)
 		if c == nil {
-			ch.missing = []string{key}
-			return errMissing
+			return nil, []string{key}, errMissing
 		}
 		was, err := counted(s.id, key, c, h.db.absent)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		if n, c, err = plus(s.id, key, was, delta, h.db.absent); err != nil {
-			return err
+			return nil, nil, err
 		}
 		w[0] = write[V]{key, c, h.db.cost(key, c)}
-		ch.writes = w[:]
-		return nil
+		return w[:], nil, nil
 	})
 	return n, err
 }

@@ -311,10 +311,10 @@ func (q *Queue[V]) push(ctx context.Context, v V, front bool) error {
 	}
 	var w [2]write[V]
 	cost := db.cost(item, c)
-	return q.h.planned(ctx, InMemory, func(s *session[V], ch *change[V]) error {
-		head, tail, err := q.at(s, ch)
+	return q.h.planned(ctx, InMemory, func(s *session[V]) ([]write[V], []string, error) {
+		head, tail, err := q.at(s)
 		if err != nil {
-			return err
+			return nil, []string{q.bounds}, err
 		}
 		pos := tail
 		if front {
@@ -325,16 +325,14 @@ func (q *Queue[V]) push(ctx context.Context, v V, front bool) error {
 		}
 		b := boundsCell(head, tail, db.absent)
 		w = [2]write[V]{{itemKey(kindItem, q.name, pos), c, cost}, {q.bounds, b, db.cost(q.bounds, b)}}
-		ch.writes = w[:]
-		return nil
+		return w[:], nil, nil
 	})
 }
 
-// at returns where the queue begins and ends, for a plan. Caller holds the session's mu.
-func (q *Queue[V]) at(s *session[V], ch *change[V]) (head, tail uint64, err error) {
+// at returns where the queue begins and ends, for a plan; errMissing if its bounds are not in memory. Caller holds the session's mu.
+func (q *Queue[V]) at(s *session[V]) (head, tail uint64, err error) {
 	c := s.version(q.bounds, q.h.db.absent)
 	if c == nil {
-		ch.missing = []string{q.bounds}
 		return 0, 0, errMissing
 	}
 	return boundsOf(s.id, q.bounds, c, q.h.db.absent)
@@ -348,10 +346,10 @@ func (q *Queue[V]) popAt(ctx context.Context, back bool) (v V, err error) {
 	}
 	var got *cell[V]
 	var w [2]write[V]
-	err = q.h.planned(ctx, InMemory, func(s *session[V], ch *change[V]) error {
-		head, tail, err := q.at(s, ch)
+	err = q.h.planned(ctx, InMemory, func(s *session[V]) ([]write[V], []string, error) {
+		head, tail, err := q.at(s)
 		if err != nil {
-			return err
+			return nil, []string{q.bounds}, err
 		}
 		begun := head != tail
 		for got = db.absent; head != tail && got == db.absent; head, tail = next(head, tail, back) { // what is not there is passed over
@@ -361,18 +359,16 @@ func (q *Queue[V]) popAt(ctx context.Context, back bool) (v V, err error) {
 			}
 			key := itemKey(kindItem, q.name, pos)
 			if got = s.version(key, db.absent); got == nil {
-				ch.missing = ahead(kindItem, q.name, pos, tail-head, back)
-				return errMissing
+				return nil, ahead(kindItem, q.name, pos, tail-head, back), errMissing
 			}
 			w[0] = write[V]{key, db.absent, db.cost(key, db.absent)}
 		}
 		if !begun {
-			return fmt.Errorf("%w: session %q, queue %q", ErrEmpty, s.id, q.name)
+			return nil, nil, fmt.Errorf("%w: session %q, queue %q", ErrEmpty, s.id, q.name)
 		}
 		b := boundsCell(head, tail, db.absent)
 		w[1] = write[V]{q.bounds, b, db.cost(q.bounds, b)}
-		ch.writes = w[:]
-		return nil
+		return w[:], nil, nil
 	})
 	if err == nil && got == db.absent {
 		err = fmt.Errorf("%w: session %q, queue %q", ErrEmpty, q.h.ID(), q.name)

@@ -87,7 +87,7 @@ func (h *Session[V]) update(ctx context.Context, ack Ack, f func(tx *Tx[V]) erro
 }
 
 // planned makes a change whose writes plan finds. What it needs is loaded, outside of the lock.
-func (h *Session[V]) planned(ctx context.Context, ack Ack, plan func(s *session[V], ch *change[V]) error) error {
+func (h *Session[V]) planned(ctx context.Context, ack Ack, plan plan[V]) error {
 	if ack > Stored {
 		return errAck(h.ID(), ack)
 	}

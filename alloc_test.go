@@ -1,0 +1,44 @@
+package kvstore_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/seed-6f1f505d/kvstore"
+	"github.com/seed-6f1f505d/kvstore/store/memory"
+)
+
+// TestAllocations: what every call pays. A change that is handed to something that keeps a part of it, or that the compiler does not know, is
+// allocated whole, by each Put: that is not seen in any result.
+func TestAllocations(t *testing.T) {
+	ctx := t.Context()
+	db, err := kvstore.Open[[]byte](ctx, memory.New(), kvstore.Options{MaxDelay: time.Hour, Lease: time.Hour})
+	check(t, err)
+	defer db.Close(ctx)
+	s, err := db.AdoptOrCreate(ctx, "s")
+	check(t, err)
+	v := make([]byte, 100)
+	check(t, s.Put(ctx, "k", v))
+	ver, err := s.CompareAndSwap(ctx, "cas", kvstore.Version{}, v, kvstore.InMemory)
+	check(t, err)
+	for _, c := range []struct {
+		name string
+		most float64
+		call func() error
+	}{
+		{"DB.Get", 0, func() error { _, err := db.Get(ctx, "s"); return err }},
+		{"DB.Put", 1, func() error { return db.Put(ctx, "s", v) }}, // the version
+		{"Session.Put", 3, func() error { return s.Put(ctx, "k", v) }},
+		{"CompareAndSwap", 6, func() error { ver, err = s.CompareAndSwap(ctx, "cas", ver, v, kvstore.InMemory); return err }},
+	} {
+		check(t, db.Put(ctx, "s", v))
+		var failed error
+		if n := testing.AllocsPerRun(200, func() {
+			if err := c.call(); err != nil {
+				failed = err
+			}
+		}); n > c.most || failed != nil {
+			t.Errorf("%s allocates %v times, %v at most are expected; error %v", c.name, n, c.most, failed)
+		}
+	}
+}
