@@ -225,6 +225,42 @@ type Directory interface {
 	Lookup(ctx context.Context, alias string) (Header, error)
 }
 
+// Finder is an optional power of a Directory: one that reads aliases in their order, a page at a time, has it. A DB writes what sessions are to be found by, a
+// timer that is due, say, as aliases, and finds them by it. Headers may come with it that are of no further use: those of one session with several such aliases.
+type Finder interface {
+	// Find reads the aliases with r.From ≤ alias < r.To, in the order of their bytes, each with the header of the session that has it.
+	//
+	//   - An alias that one session has throughout the call is found, of that session, if the page comes to it.
+	//   - It reads the first r.Limit aliases, or fewer, and tells in Next where the rest begins.
+	//   - What is found is what Lookup would have returned at some time during the call: an alias of which the session is gone is left out.
+	//   - A damaged record, or header, is left out and is the error, joined; the rest is returned beside it.
+	//   - An error that wraps errors.ErrUnsupported says that the store keeps no aliases, or not in their order.
+	Find(ctx context.Context, r AliasRange) (Found, error)
+}
+
+// AliasRange is a part of the aliases of all sessions.
+type AliasRange struct {
+	From, To string // From ≤ alias < To; an empty To is no bound
+	Limit    int    // aliases at most; 0 or less: as many as the store likes
+}
+
+// Has reports whether the alias is in the range.
+func (r AliasRange) Has(alias string) bool {
+	return alias >= r.From && (r.To == "" || alias < r.To)
+}
+
+// Found is what Find has read.
+type Found struct {
+	Aliases []Named
+	Next    string // where the next page begins: above every alias that was looked at; empty if there are no more
+}
+
+// Named is an alias, and the header of the session that has it.
+type Named struct {
+	Alias  string
+	Header Header
+}
+
 // Watcher is an optional power of a Store: one whose engine tells that a lease is over has it. A DB then knows at once that a node is gone.
 type Watcher interface {
 	// WatchNodes calls changed as soon as it watches, and then after each lease that ends, whether it ran out or was ended. One call may be

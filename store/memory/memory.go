@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed-6f1f505d/kvstore/internal/ordered"
 	"github.com/seed-6f1f505d/kvstore/store"
 )
 
@@ -19,7 +20,7 @@ import (
 type Store struct {
 	mu       sync.Mutex // makes every method one atomic step
 	sessions map[string]*session
-	aliases  map[string]string // → the session that has it, whose header lists it
+	aliases  ordered.Map[string] // → the session that has it, whose header lists it
 	nodes    map[store.Incarnation]lease
 	renewed  chan struct{} // closed, and made anew, with each change of nodes
 	closed   bool
@@ -37,7 +38,7 @@ type lease struct {
 
 // New returns an empty store.
 func New() *Store {
-	return &Store{sessions: map[string]*session{}, aliases: map[string]string{}, nodes: map[store.Incarnation]lease{}, renewed: make(chan struct{})}
+	return &Store{sessions: map[string]*session{}, nodes: map[store.Incarnation]lease{}, renewed: make(chan struct{})}
 }
 
 // enter takes the lock, unless the call must not begin at all.
@@ -64,7 +65,7 @@ func (st *Store) on(id string, now time.Time) (*session, bool) {
 
 // has returns the header of the session that has the alias, zero if none has, and whether its owner lives.
 func (st *Store) has(alias string, now time.Time) (store.Header, bool) {
-	id, ok := st.aliases[alias]
+	id, ok := st.aliases.Get(alias)
 	if !ok {
 		return store.Header{}, false
 	}
@@ -75,12 +76,12 @@ func (st *Store) has(alias string, now time.Time) (store.Header, bool) {
 // rename has a session have those aliases, instead of those that its header lists.
 func (st *Store) rename(s *session, aliases []string) {
 	for _, a := range s.header.Aliases {
-		if st.aliases[a] == s.header.Session { // else another took it when this session was gone
-			delete(st.aliases, a)
+		if id, _ := st.aliases.Get(a); id == s.header.Session && !slices.Contains(aliases, a) { // else another took it when this session was gone
+			st.aliases.Delete(a)
 		}
 	}
 	for _, a := range aliases {
-		st.aliases[a] = s.header.Session
+		st.aliases.Set(a, s.header.Session)
 	}
 }
 
@@ -193,6 +194,30 @@ func (st *Store) Lookup(ctx context.Context, alias string) (store.Header, error)
 	h = store.JudgeLookup(h, alive, now)
 	h.Aliases = slices.Clone(h.Aliases)
 	return h, nil
+}
+
+// Find implements store.Finder.
+func (st *Store) Find(ctx context.Context, r store.AliasRange) (f store.Found, err error) {
+	if err := st.enter(ctx); err != nil {
+		return f, err
+	}
+	defer st.mu.Unlock()
+	now := time.Now()
+	for alias, id := range st.aliases.From(r.From) {
+		if !r.Has(alias) {
+			break
+		}
+		s, alive := st.on(id, now)
+		if store.JudgeLookup(s.header, alive, now).Epoch == 0 {
+			continue
+		}
+		if r.Limit > 0 && len(f.Aliases) == r.Limit {
+			f.Next = alias
+			break
+		}
+		f.Aliases = append(f.Aliases, store.Named{Alias: alias, Header: s.head()})
+	}
+	return f, nil
 }
 
 // Load implements store.Store.
@@ -346,7 +371,7 @@ func (st *Store) Close() error {
 	if !st.closed {
 		close(st.renewed)
 	}
-	st.closed, st.sessions, st.aliases, st.nodes = true, nil, nil, nil
+	st.closed, st.sessions, st.aliases, st.nodes = true, nil, ordered.Map[string]{}, nil
 	return nil
 }
 
@@ -354,6 +379,7 @@ var (
 	_ store.Store     = (*Store)(nil)
 	_ store.Claimer   = (*Store)(nil)
 	_ store.Directory = (*Store)(nil)
+	_ store.Finder    = (*Store)(nil)
 	_ store.Watcher   = (*Store)(nil)
 	_ store.Ranger    = (*Store)(nil)
 )

@@ -14,7 +14,7 @@ import (
 //
 // It waits on package time and on contexts only, which makes it fit for a
 // testing/synctest bubble. Of the optional powers of the store behind it,
-// it has only those of a store.Ranger and a store.Directory.
+// it has only those of a store.Ranger, a store.Directory and a store.Finder.
 type Faults struct {
 	inner store.Store
 	quit  chan struct{}      // closed by Close
@@ -193,4 +193,5 @@ func (f *Faults) Close() error {
 var (
 	_ store.Store     = (*Faults)(nil)
 	_ store.Directory = (*Faults)(nil)
+	_ store.Finder    = (*Faults)(nil)
 )

@@ -86,6 +86,17 @@ func (f *Faults) Lookup(ctx context.Context, alias string) (store.Header, error)
 	})
 }
 
+// Find implements store.Finder, if the store behind does. It counts as a Lookup of the alias where it begins.
+func (f *Faults) Find(ctx context.Context, r store.AliasRange) (store.Found, error) {
+	return pass(f, ctx, Call{Kind: Lookup, Alias: r.From}, func(Fault) (store.Found, error) {
+		d, ok := f.inner.(store.Finder)
+		if !ok {
+			return store.Found{}, fmt.Errorf("storetest: the store behind is no store.Finder: %w", errors.ErrUnsupported)
+		}
+		return d.Find(ctx, r)
+	})
+}
+
 // KeepAlive implements store.Store.
 func (f *Faults) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) (bool, error) {
 	return pass(f, ctx, Call{Kind: KeepAlive, Node: n, TTL: ttl}, func(Fault) (bool, error) {

@@ -102,6 +102,7 @@ var contract = []struct {
 	{"ApplyBatch", batchRules},
 	{"ApplyAliases", aliasRules},
 	{"Lookup", lookupRules},
+	{"Find", findRules},
 	{"Load", loadRules},
 	{"LoadRange", rangeRules},
 	{"Sessions", sessionsRules},
