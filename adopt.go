@@ -328,7 +328,8 @@ func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread 
 	s.verified.Store(gen)
 	if len(h.Aliases) > 0 || h.Schema > db.opt.Schema {
 		x := s.more()
-		x.aliases, x.schema = h.Aliases, h.Schema
+		x.setNames(h.Aliases)
+		x.schema = h.Schema
 	}
 	s.expires.Store(int64(h.Expires))
 	for _, k := range asked {

@@ -81,23 +81,32 @@ func (db *DB[V]) enlist(s *session[V]) {
 	if s.state != live || s.x == nil {
 		return
 	}
+	db.timing(s, nil)
 	for _, a := range s.x.aliases {
 		db.names.take(a, s)
 	}
 }
 
-// takeAliases gives a session the aliases that ch adds, among those on this node. After an error it has none of them more than before. Caller holds mu, and makes the
+// takeAliases gives a session the aliases that ch adds, among those on this node, and finds its marks. After an error it has none of them more than before. Caller holds mu, and makes the
 // change next.
 func (db *DB[V]) takeAliases(s *session[V], ch *change[V]) error {
-	if !ch.aliases.any() {
+	if !ch.aliases.any() && !ch.marks.any() {
 		return nil
 	}
-	next, size := ch.aliases.of(s.more().aliases), 0
-	for _, a := range next {
-		size += len(a)
+	x := s.more()
+	next, marks := x.aliases, x.marks
+	if ch.aliases.any() {
+		next = ch.aliases.of(x.aliases)
 	}
-	if len(next) > store.MaxAliases || size > store.MaxAliasBytes {
-		return fmt.Errorf("%w: session %q would have %d aliases with %d bytes, at most %d with %d are allowed", ErrTooLarge, s.id, len(next), size, store.MaxAliases, store.MaxAliasBytes)
+	if ch.marks.any() {
+		marks = ch.marks.of(s.id, x.marks)
+	}
+	if err := limitNames(s.id, next, marks); err != nil {
+		return err
+	}
+	ch.marks.next = marks
+	if !ch.aliases.any() {
+		return nil
 	}
 	for i, a := range ch.aliases.add {
 		if holder := db.names.take(a, s); holder != nil {
@@ -156,12 +165,17 @@ func (db *DB[V]) drop(s *session[V], f *flight[V], aliases []string) (gone []str
 	if len(aliases) == 0 || f.life != s.life() || s.x == nil {
 		return nil // they went with their life
 	}
+	if was := s.x.marks; slices.ContainsFunc(was, func(m string) bool { return slices.Contains(aliases, m) }) {
+		db.setMarks(s, slices.DeleteFunc(slices.Clone(was), func(m string) bool { return slices.Contains(aliases, m) }))
+		gone = append(gone, without(was, s.x.marks)...)
+	}
+	marks := len(gone)
 	for _, a := range s.x.aliases {
 		if slices.Contains(aliases, a) {
 			gone = append(gone, a)
 		}
 	}
-	if was := s.x.aliases; len(gone) > 0 {
+	if was := s.x.aliases; len(gone) > marks {
 		db.setAliases(s, slices.DeleteFunc(slices.Clone(s.x.aliases), func(a string) bool { return slices.Contains(gone, a) }))
 		db.reverts(s, was)
 	}
@@ -172,6 +186,8 @@ func checkAlias(id, alias string) error {
 	switch {
 	case alias == "":
 		return fmt.Errorf("%w: session %q: the alias is empty", ErrInvalid, id)
+	case isMark(alias):
+		return fmt.Errorf("%w: session %q: the alias %.32q begins with a zero byte", ErrInvalid, id, alias)
 	case len(alias) > store.MaxAlias:
 		return fmt.Errorf("%w: session %q: alias %.32q… has %d bytes, at most %d are allowed", ErrTooLarge, id, alias, len(alias), store.MaxAlias)
 	}
@@ -282,7 +298,8 @@ func (tx *Tx[V]) RemoveAlias(alias string) error {
 }
 
 // AddAlias gives the session a further name, by which Lookup and AdoptBy find it: on this node at once, on others when it is stored. The session has it, through adoptions, until
-// it is removed or the session ends. A session has at most 256 of up to 1024 bytes each, 32 KiB together; they are a name space apart from session
+// it is removed or the session ends. A session has at most 256 of up to 1024 bytes each, 32 KiB together, with what its timers and the indexes take of
+// that; they do not begin with a zero byte; they are a name space apart from session
 // IDs. To add one that it has is no error.
 //
 //   - *AliasError: another session has it, on this node; or anywhere, if ack is Stored (then it matches ErrRejected, too). The session does not have it.

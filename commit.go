@@ -32,6 +32,7 @@ type change[V any] struct {
 	birth  bool // and if it has a life already, that is ErrExists
 
 	aliases aliasing // and the session's aliases; no ending
+	marks   marking  // and its marks; likewise
 
 	plan    plan[V]  // if there is one, it finds the writes
 	missing []string // what it needs, after errMissing
@@ -219,7 +220,7 @@ func (db *DB[V]) need(s *session[V], ch *change[V]) int64 {
 	if ch.ending {
 		n -= s.charges()
 	}
-	if (ch.expire || ch.ending || ch.aliases.any()) && !s.head {
+	if (ch.expire || ch.ending || ch.aliases.any() || ch.marks.any()) && !s.head {
 		n += headCost(s.id)
 	}
 	for _, w := range ch.writes {
@@ -270,6 +271,10 @@ func (db *DB[V]) change(s *session[V], ch *change[V]) {
 	if ch.aliases.any() {
 		s.head = true
 		db.setAliases(s, ch.aliases.add)
+	}
+	if ch.marks.any() {
+		s.head = true
+		db.setMarks(s, ch.marks.next)
 	}
 	for _, w := range ch.writes {
 		db.set(s, w)
@@ -335,6 +340,7 @@ func (s *session[V]) mark(key string, e *entry[V]) {
 // the next flush. Caller holds mu, and accounts for the charges.
 func (db *DB[V]) end(s *session[V]) {
 	db.disarm(s)
+	db.unmark(s)
 	s.main.cell.Store(db.absent)
 	s.main.charge, s.main.dirty, s.main.stored = 0, false, false
 	if s.x != nil {

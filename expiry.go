@@ -1,7 +1,6 @@
 package kvstore
 
 import (
-	"sync"
 	"time"
 	"unsafe"
 
@@ -16,12 +15,7 @@ import (
 // that has just given it the expiry, or from the expirer, where it has just gone off. So an expiry that moves later costs nothing: the alarm goes
 // off, and is set anew. What does not expire any more, or has left memory, has none.
 type expirer[V any] struct {
-	mu     sync.Mutex
-	wheel  wheel[alarm[V]]
-	places map[unsafe.Pointer]uint32 // thing → its alarm in the wheel
-	most   int                       // alarms that there were at once since the wheel was made
-	until  store.Time                // the goroutine looks no later than then; an alarm before has to wake it
-	wake   chan struct{}             // capacity 1
+	alarms[unsafe.Pointer, alarm[V]]
 }
 
 // alarm says what expires: an entry, or, if that is nil, the session as a whole: of which there are most.
@@ -30,110 +24,21 @@ type alarm[V any] struct {
 	of *keyed[V]
 }
 
-func (a *alarm[V]) thing() unsafe.Pointer {
+func (a alarm[V]) thing() unsafe.Pointer {
 	if a.of != nil {
 		return unsafe.Pointer(a.of.entry)
 	}
 	return unsafe.Pointer(a.s)
 }
 
-// arm sees to it that an alarm goes off at t or before, for the session, or the entry e of it, if that is not nil. The session's mu may be held.
+// arm sees to it that an alarm goes off at t or before, for the session, or the entry e of it, if that is not nil. Of one thing one goroutine does so at a
+// time: the session's mu is held, or nobody else knows it.
 func (x *expirer[V]) arm(s *session[V], key string, e *entry[V], t store.Time) {
-	thing := unsafe.Pointer(s)
-	if e != nil {
-		thing = unsafe.Pointer(e)
-	}
-	x.mu.Lock()
-	i, ok := x.places[thing]
-	switch {
-	case ok && x.wheel.at(i) <= t:
-		x.mu.Unlock()
-		return
-	case ok:
-		x.wheel.move(i, t)
-	default:
-		if x.places == nil {
-			x.places = make(map[unsafe.Pointer]uint32)
-		}
-		a := alarm[V]{s: s}
-		if e != nil {
-			a.of = &keyed[V]{key, e}
-		}
-		x.places[thing] = x.wheel.insert(t, a)
-		x.most = max(x.most, x.wheel.n)
-	}
-	first := t < x.until
-	if first {
-		x.until = t
-	}
-	x.mu.Unlock()
-	if first {
-		select {
-		case x.wake <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// cancel takes the alarm of a session or an entry out, if there is one. The session's mu may be held.
-func (x *expirer[V]) cancel(thing unsafe.Pointer) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	i, ok := x.places[thing]
-	if !ok {
+	if e == nil {
+		x.atLatest(unsafe.Pointer(s), t, func() alarm[V] { return alarm[V]{s: s} })
 		return
 	}
-	delete(x.places, thing)
-	x.wheel.remove(i)
-	if x.wheel.n < x.most/4 && x.most > 4096 {
-		x.renew(x.wheel.now) // neither a wheel nor a map gets smaller
-	}
-}
-
-// renew makes a wheel of the alarms that there are, which begins at now. Caller holds mu.
-func (x *expirer[V]) renew(now store.Time) {
-	old := x.wheel
-	x.wheel, x.places, x.most = wheel[alarm[V]]{now: now}, make(map[unsafe.Pointer]uint32, old.n), old.n
-	for t, a := range old.all() {
-		x.places[a.thing()] = x.wheel.insert(t, a)
-	}
-}
-
-const (
-	dueAtOnce   = 64          // alarms that are taken out under one lock
-	stepsAtOnce = 1024        // and steps of the wheel that are made
-	lookAgain   = time.Minute // a wall clock that jumps is noticed within that
-	jump        = time.Second // one that goes back by less is waited for
-)
-
-// due appends alarms that have gone off to some, or else returns how long until there may be one.
-func (x *expirer[V]) due(now time.Time, some []alarm[V]) (_ []alarm[V], wait time.Duration) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	t := store.Time(now.UnixMilli())
-	if t < x.wheel.now-store.Time(jump.Milliseconds()) {
-		x.renew(t)
-	}
-	steps, next := stepsAtOnce, t
-	for range dueAtOnce {
-		a, ok, at := x.wheel.pop(t, &steps)
-		if !ok {
-			next = at
-			break
-		}
-		delete(x.places, a.thing())
-		some = append(some, a)
-	}
-	x.until = 0 // it is awake
-	if len(some) > 0 || next <= t && steps == 0 {
-		return some, 0
-	}
-	wait = lookAgain
-	if left := next - t; left < store.Time(lookAgain.Milliseconds()) {
-		wait = max(next.Std().Sub(now), time.Millisecond)
-	}
-	x.until = t + store.Time(wait.Milliseconds()) + 1
-	return nil, wait
+	x.atLatest(unsafe.Pointer(e), t, func() alarm[V] { return alarm[V]{s, &keyed[V]{key, e}} })
 }
 
 // expire is the goroutine of the expirer.

@@ -272,7 +272,7 @@ func (b *batch[V]) collect(db *DB[V], s *session[V]) bool {
 	f.change.Schema = db.opt.Schema
 	if s.x != nil {
 		s.x.sinks(f.change.Expires)
-		f.change.Aliases, f.change.Schema = s.x.aliases, max(s.x.schema, db.opt.Schema)
+		f.change.Aliases, f.change.Schema = s.x.names(), max(s.x.schema, db.opt.Schema)
 	}
 	if s.creating {
 		if x := s.more(); x.birth == 0 {

@@ -56,10 +56,11 @@ type Lost struct {
 	Cause   error // a *FencedError, a *RejectedError, or matches ErrClosed
 
 	// Entries are the unsaved ones. It may be empty: then the session's creation, deletion,
-	// expiry or aliases were all that was unsaved.
+	// expiry, aliases or timers were all that was unsaved.
 	Entries []LostEntry
 
 	Aliases []string // that were taken from the session, because another one has them, or the store keeps none
+	Timers  []string // likewise: the names of timers that will not fire
 
 	Created bool // the session itself was never stored by this node, as far as it knows
 	Deleted bool // that the session was deleted, or had expired, is unsaved. Entries are of a life that began after that
@@ -198,7 +199,7 @@ func (db *DB[V]) lostEntry(key string, c *cell[V]) LostEntry {
 	}
 	l.Expires = store.Time(c.expires).Std()
 	switch kind {
-	case Plain, QueueItem:
+	case Plain, QueueItem, TimerPayload:
 		l.Value = c.val
 	case KeyQueueItem:
 		l.Value = string(rawOf(c))

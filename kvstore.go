@@ -46,6 +46,8 @@ type DB[V any] struct {
 	sieve     *sieve[V]  // nil without Options.MaxResident
 	lifelines *lifelines // of the sessions that it evicted; an object of its own: the runtime holds it
 	expirer   expirer[V]
+	clock     clock[V]
+	supported supported
 	lease     lease
 	hard      hardening
 	notes     *notifier
@@ -127,7 +129,7 @@ func Open[V any](ctx context.Context, st store.Store, o Options) (*DB[V], error)
 	db.lease.quit, db.lease.idle = make(chan struct{}), make(chan struct{})
 	db.log = o.Logger.With("node", db.self.Node)
 	db.budget.max = o.MaxBuffer
-	db.expirer.wake = make(chan struct{}, 1)
+	db.expirer.wake, db.clock.wake = make(chan struct{}, 1), make(chan struct{}, 1)
 	db.slow.Store(o.Strict)
 	for i := range db.stripes {
 		db.stripes[i].calls = make(map[string]*call[V])

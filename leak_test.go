@@ -305,7 +305,7 @@ func TestEveryMethodAfterClose(t *testing.T) {
 	exempt := map[string]bool{ // they cannot fail
 		"DB.Close": true, "DB.Health": true, "DB.Stats": true,
 		"Session.ID": true, "Session.Epoch": true, "Session.Lag": true, "Session.Expires": true,
-		"Session.Queue": true, "Session.KeyQueue": true, "Session.Aliases": true, "Queue.Name": true, "KeyQueue.Name": true,
+		"Session.Queue": true, "Session.KeyQueue": true, "Session.Aliases": true, "Session.Timers": true, "Queue.Name": true, "KeyQueue.Name": true,
 	}
 	for _, saved := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -323,7 +323,8 @@ func TestEveryMethodAfterClose(t *testing.T) {
 			cancel()
 			args := map[reflect.Type]reflect.Value{}
 			for _, v := range []any{o.ctx, "s", 1, int64(1), time.Now(), kvstore.Takeover{}, kvstore.Sweeping{}, time.Hour, kvstore.Preload{}, kvstore.Version{}, kvstore.InMemory, kvstore.Filter{},
-				func(*kvstore.Tx[string]) error { return nil }, func(kvstore.Commit[string]) {}, func(context.Context, kvstore.Commit[string]) error { return nil }} {
+				func(*kvstore.Tx[string]) error { return nil }, func(kvstore.Commit[string]) {}, func(context.Context, kvstore.Commit[string]) error { return nil },
+				func(context.Context, *kvstore.Tx[string], kvstore.Firing[string]) error { return nil }} {
 				args[reflect.TypeOf(v)] = reflect.ValueOf(v)
 			}
 			args[reflect.TypeFor[context.Context]()] = reflect.ValueOf(o.ctx)

@@ -47,6 +47,11 @@ const takers = 4
 // Get wait for the store. It makes one pass. Called again, it goes on where it was, since what
 // it has adopted is no orphan any more; an error tells that the pass was not complete.
 func (db *DB[V]) AdoptOrphans(ctx context.Context, t Takeover) (Orphans, error) {
+	return db.adoptAll(ctx, t, db.walkOrphans)
+}
+
+// adoptAll adopts what walk yields, of sessions that nobody alive owns, as AdoptOrphans does.
+func (db *DB[V]) adoptAll(ctx context.Context, t Takeover, walk func(context.Context, map[store.Incarnation]bool, func(store.Header)) error) (Orphans, error) {
 	if ctx == nil {
 		return Orphans{}, errNilContext
 	}
@@ -92,7 +97,7 @@ func (db *DB[V]) AdoptOrphans(ctx context.Context, t Takeover) (Orphans, error) 
 		}
 		some = nil
 	}
-	err = db.walkOrphans(ctx, alive, func(h store.Header) {
+	err = walk(ctx, alive, func(h store.Header) {
 		mine := t.All || h.Owner == db.self && !h.Released || ring.Owner(h.Session) == db.self.Node
 		p.note(func(o *Orphans) {
 			o.Seen++

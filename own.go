@@ -21,6 +21,7 @@ import (
 //	0x00 'Q' name             where a queue of entries begins and ends; raw
 //	0x00 'k' name position    an item of it: the key; raw
 //	0x00 't'                  the session's idle time; raw
+//	0x00 'T' name             the payload of a timer; a value
 //
 // A position is 8 bytes, big endian. A raw entry is not of type V, and no codec sees it. What is of no kind above is taken to be raw: a later version of
 // the library wrote it, and whoever does not know it leaves it alone.
@@ -32,6 +33,7 @@ const (
 	kindKeyBounds = 'Q'
 	kindKey       = 'k'
 	kindIdle      = 't'
+	kindTimer     = 'T'
 )
 
 // userKeys begins where the keys of the application do; all but the empty one, the main entry.
@@ -42,7 +44,9 @@ const maxOwnName = store.MaxKey - 16
 
 func isOwn(key string) bool { return len(key) > 0 && key[0] == ownMark }
 
-func isRaw(key string) bool { return isOwn(key) && (len(key) < 2 || key[1] != kindItem) }
+func isRaw(key string) bool {
+	return isOwn(key) && (len(key) < 2 || key[1] != kindItem && key[1] != kindTimer)
+}
 
 func ownKey(kind byte, name string) string { return string([]byte{ownMark, kind}) + name }
 
@@ -151,11 +155,12 @@ const (
 	KeyQueueItem                  // an item of a queue of entries; its value is the entry's key, a string
 	QueueEnds                     // where a queue of either kind begins and ends; without a value
 	IdleTime                      // the session's idle time, without a name; its value is a time.Duration
+	TimerPayload                  // that of a timer; its value is a V
 	Unknown                       // something that a later version of this library has written
 )
 
 func (k EntryKind) String() string {
-	return [...]string{"entry", "counter", "item of queue", "item of key queue", "ends of queue", "idle time", "unknown entry"}[min(k, Unknown)]
+	return [...]string{"entry", "counter", "item of queue", "item of key queue", "ends of queue", "idle time", "timer", "unknown entry"}[min(k, Unknown)]
 }
 
 // kindOf returns what the entry of a key is, and its name.
@@ -181,6 +186,8 @@ func kindOf(key string) (EntryKind, string) {
 		return QueueEnds, name
 	case kindIdle:
 		return IdleTime, name
+	case kindTimer:
+		return TimerPayload, name
 	}
 	return Unknown, key
 }

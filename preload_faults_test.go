@@ -346,7 +346,7 @@ func TestDemandOvertakesPreload(t *testing.T) {
 
 // Its context, Drain and Close end a preload, wherever it is, and what was done is told. Each is in a bubble, which fails if a goroutine is left.
 func TestPreloadEnds(t *testing.T) {
-	const n = 1200
+	const n = 1800
 	for _, where := range []string{"in a claim", "in the walk", "in its turn", "in a retry", "in the predicate"} {
 		for _, how := range []string{"context", "drain", "close", "both"} {
 			t.Run(where+"/"+how, func(t *testing.T) {

@@ -112,6 +112,7 @@ type extra[V any] struct {
 	shape   uint64               // ver at the last change of the application's set of keys, or when this was made
 	waiters []waiter
 	aliases []string  // of the header; never changed, but replaced
+	marks   []string  // likewise, the library's own; see marks.go
 	schema  uint32    // of the header, if above Options.Schema
 	probed  bool      // the last entry that was sent alone, by probing, was the main one
 	birth   uint64    // if creating: the seq of the first attempt; 0 before
@@ -158,7 +159,7 @@ const anyLife = ^uint32(0)
 
 // less gives up the extra if nothing is in it any more. Caller holds mu.
 func (s *session[V]) less() {
-	if x := s.x; x != nil && len(x.rest)+len(x.own)+len(x.parts)+len(x.known)+len(x.dirty)+len(x.loads)+len(x.waiters)+len(x.aliases) == 0 &&
+	if x := s.x; x != nil && len(x.rest)+len(x.own)+len(x.parts)+len(x.known)+len(x.dirty)+len(x.loads)+len(x.waiters)+len(x.aliases)+len(x.marks) == 0 &&
 		x.schema == 0 && x.gone == nil && x.untold == nil && x.birth == 0 && x.forgotten == 0 && x.due == 0 && x.line == nil && x.regain <= s.saved {
 		s.x = nil
 	}
@@ -288,6 +289,9 @@ func (db *DB[V]) leave(s *session[V], st state, why error) {
 	s.fate.Or(1)
 	db.disarm(s)
 	s.main.cell.Store(nil)
+	if st != evicted { // whose timers go on
+		db.unmark(s)
+	}
 	x := s.x
 	s.x = nil
 	if x != nil {

@@ -127,7 +127,8 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 	var rejected error
 	if len(lost)+len(gone) > 0 {
 		rejected = &RejectedError{Session: s.id, Keys: bad, Err: why}
-		db.lost(Lost{Session: s.id, Epoch: s.epoch, Cause: rejected, Entries: lost, Aliases: gone})
+		aliases, timers := told(gone)
+		db.lost(Lost{Session: s.id, Epoch: s.epoch, Cause: rejected, Entries: lost, Aliases: aliases, Timers: timers})
 	}
 	db.budget.release(free)
 	if told := s.wake(f.upto, rejected); rejected != nil && !told {

@@ -36,6 +36,9 @@ type Stats struct {
 	Lost      int64 // entries handed to Hooks.Lost
 	Conflicts int64 // transactions that ran again
 
+	Fired      int64 // timers that fired, of which OnTimer's function returned nil
+	TimerFails int64 // and those of which it did not, or that could not be committed: each time
+
 	Missed     int64 // commits that a listener of OnCommit or Watch was not told of, since its queue was full: each of them counts
 	HookPanics int64
 	Mutated    int64 // values found changed in place (Options.DetectMutation)
@@ -54,9 +57,9 @@ func (s Stats) Sub(earlier Stats) Stats {
 	return s
 }
 
-func (s *Stats) counters() [19]*int64 {
+func (s *Stats) counters() [21]*int64 {
 	return [...]*int64{&s.Changes, &s.Puts, &s.Deletes, &s.Bytes, &s.Sessions, &s.Flushes, &s.Retries, &s.Adopted, &s.Created,
-		&s.Reloaded, &s.Loads, &s.Evicted, &s.Expired, &s.Fenced, &s.Lost, &s.Conflicts, &s.Missed, &s.HookPanics, &s.Mutated}
+		&s.Reloaded, &s.Loads, &s.Evicted, &s.Expired, &s.Fenced, &s.Lost, &s.Conflicts, &s.Fired, &s.TimerFails, &s.Missed, &s.HookPanics, &s.Mutated}
 }
 
 // counters are what Stats reads. None is touched by a resident Get, nor by a Put of a dirty session.
@@ -64,7 +67,7 @@ type counters struct {
 	changes, puts, deletes, bytes, stored, flushes, retries atomic.Int64
 	adopted, created, reloaded, loads, evicted, expired     atomic.Int64
 	fenced, lost, conflicts, missed, hookPanics, mutated    atomic.Int64
-	flushTime, claimTime                                    atomic.Int64
+	flushTime, claimTime, fired, timerFails                 atomic.Int64
 }
 
 // Stats returns the present numbers. It does no I/O.
@@ -77,7 +80,7 @@ func (db *DB[V]) Stats() Stats {
 		Sessions: c.stored.Load(), Flushes: c.flushes.Load(), Retries: c.retries.Load(),
 		Adopted: c.adopted.Load(), Created: c.created.Load(), Reloaded: c.reloaded.Load(), Loads: c.loads.Load(),
 		Evicted: c.evicted.Load(), Expired: c.expired.Load(), Fenced: c.fenced.Load(), Lost: c.lost.Load(),
-		Conflicts: c.conflicts.Load(), Missed: c.missed.Load(), HookPanics: c.hookPanics.Load(), Mutated: c.mutated.Load(),
+		Conflicts: c.conflicts.Load(), Fired: c.fired.Load(), TimerFails: c.timerFails.Load(), Missed: c.missed.Load(), HookPanics: c.hookPanics.Load(), Mutated: c.mutated.Load(),
 		FlushTime: time.Duration(c.flushTime.Load()), ClaimTime: time.Duration(c.claimTime.Load()),
 	}
 }

@@ -63,7 +63,7 @@ func (s *session[V]) slide(ch *change[V], now time.Time) {
 
 // waits reports whether there is nothing to be written for a change, which is a touch and no more.
 func (ch *change[V]) waits() bool {
-	return ch.touch != 0 && !ch.expire && len(ch.writes) == 0 && !ch.aliases.any()
+	return ch.touch != 0 && !ch.expire && len(ch.writes) == 0 && !ch.aliases.any() && !ch.marks.any()
 }
 
 // sinks notes that a flush is on its way by which the session ends at t in the store; 0 is never.

@@ -30,6 +30,7 @@ type Tx[V any] struct {
 	touch  time.Duration // if not 0: the session's idle time
 
 	aliases aliasing
+	marks   marking
 
 	over  bool  // the function has returned
 	stale error // errConflict or errEvicted, of a read: whatever the function returns, it runs again
@@ -135,7 +136,7 @@ func (db *DB[V]) standBack(ctx context.Context, id string, conflicts int) error 
 var errOver = fmt.Errorf("%w: the transaction is over: Update's function has returned", ErrInvalid)
 
 func (tx *Tx[V]) commit(ack Ack) error {
-	if len(tx.writes) == 0 && !tx.expire && tx.touch == 0 && !tx.aliases.any() {
+	if len(tx.writes) == 0 && !tx.expire && tx.touch == 0 && !tx.aliases.any() && !tx.marks.any() {
 		if err := tx.db.inTime(); err != nil || ack != Stored { // the reads were consistent when the last was made
 			return err
 		}
@@ -146,7 +147,7 @@ func (tx *Tx[V]) commit(ack Ack) error {
 	}
 	return tx.db.commit(tx.ctx, tx.s, &change[V]{
 		reads: tx.reads, tree: tx.tree, shape: tx.shape, writes: tx.writes, expire: tx.expire, expires: tx.until, touch: tx.touch,
-		aliases: tx.aliases, bound: true, life: tx.life, stored: ack == Stored,
+		aliases: tx.aliases, marks: tx.marks, bound: true, life: tx.life, stored: ack == Stored,
 	})
 }
 

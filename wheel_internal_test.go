@@ -172,7 +172,8 @@ func TestWheelSteps(t *testing.T) {
 
 // A mass of alarms that is over gives its memory back, and a thing never has two.
 func TestExpirerShrinks(t *testing.T) {
-	x := &expirer[int]{wake: make(chan struct{}, 1)}
+	x := new(expirer[int])
+	x.wake = make(chan struct{}, 1)
 	sessions := make([]session[int], 20_000)
 	for i := range sessions {
 		x.arm(&sessions[i], "", nil, store.Time(1000+i))
@@ -196,7 +197,8 @@ func TestExpirerShrinks(t *testing.T) {
 
 // A wall clock that goes back by much has the alarms set anew, so that one before the time that it showed goes off at its own.
 func TestExpirerClockGoesBack(t *testing.T) {
-	x := &expirer[int]{wake: make(chan struct{}, 1)}
+	x := new(expirer[int])
+	x.wake = make(chan struct{}, 1)
 	a, b := &session[int]{}, &session[int]{}
 	start := time.UnixMilli(1_800_000_000_000)
 	x.arm(a, "", nil, store.TimeOf(start.Add(2*time.Hour)))
