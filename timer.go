@@ -142,6 +142,48 @@ func (tx *Tx[V]) Cancel(name string) error {
 	return nil
 }
 
+// Timer returns a timer of the session, and its payload. ErrNotFound if there is none of that name.
+func (tx *Tx[V]) Timer(name string) (t Timer, payload V, err error) {
+	if tx.over {
+		return t, payload, errOver
+	}
+	if err := checkName(tx.s.id, "timer", name); err != nil {
+		return t, payload, err
+	}
+	c, err := tx.cell(timerKey(name))
+	if err != nil {
+		return t, payload, err
+	}
+	due, err := tx.due(name)
+	if err != nil {
+		return t, payload, err
+	}
+	if c == tx.db.absent || due == 0 {
+		return t, payload, fmt.Errorf("%w: session %q, timer %q", ErrNotFound, tx.s.id, name)
+	}
+	return Timer{name, due.Std()}, c.val, nil
+}
+
+// due returns when a timer fires whose payload the transaction has read, as it sees it; 0 if it does not.
+func (tx *Tx[V]) due(name string) (store.Time, error) {
+	for _, a := range tx.marks.timers {
+		if a.name == name {
+			return a.due, nil
+		}
+	}
+	tx.s.mu.Lock()
+	defer tx.s.mu.Unlock()
+	if err := tx.holds(); err != nil { // the payload and the mark change together
+		return 0, tx.read(err)
+	}
+	for _, m := range tx.s.marks() {
+		if n, due, ok := parseTimer(m); ok && n == name {
+			return due, nil
+		}
+	}
+	return 0, nil
+}
+
 func (tx *Tx[V]) disarm(name string) {
 	tx.set(timerKey(name), tx.db.absent)
 	tx.arm(arming{name: name})
@@ -232,12 +274,12 @@ func (db *DB[V]) fire(ctx context.Context, h *Session[V], r *ringer[V], t Timer)
 		if err != nil {
 			return err
 		}
-		tx.s.mu.Lock()
-		set, epoch := slices.Contains(tx.s.marks(), timerMark(tx.s.id, t.Name, store.TimeOf(t.At))), tx.s.epoch
-		tx.s.mu.Unlock()
-		if !set {
-			return errStale
+		if due, err := tx.due(t.Name); err != nil || due != store.TimeOf(t.At) {
+			return cmp.Or(err, errStale)
 		}
+		tx.s.mu.Lock()
+		epoch := tx.s.epoch
+		tx.s.mu.Unlock()
 		tx.disarm(t.Name)
 		if c == db.absent {
 			return nil // its payload could not be stored, as Hooks.Lost was told

@@ -8,6 +8,8 @@
 //     (seed, call, n) alone, so whatever a node shows of a call can be recomputed and compared,
 //     entry by entry, with what the driver was promised.
 //
+// The calls of an example may have a further name, a log and a timer that charges for them, too (Inside).
+//
 // It knows nothing of engines and processes. An example opens a store, decides which
 // process runs which node, and whom to kill when.
 package callsim
@@ -153,6 +155,9 @@ func (e Event) apply(s entries) error {
 		if err := s.put(key, e.mark(Part{}, "running")); err != nil {
 			return err
 		}
+	}
+	if x, ok := s.(insider); ok {
+		return e.inside(x)
 	}
 	return nil
 }

@@ -76,6 +76,24 @@ func (m *meter) away(err error) error {
 	return awayError{err}
 }
 
+// Lookup implements store.Directory, if the store does.
+func (m *meter) Lookup(ctx context.Context, alias string) (store.Header, error) {
+	if d, ok := m.Store.(store.Directory); ok {
+		h, err := d.Lookup(ctx, alias)
+		return h, m.away(err)
+	}
+	return store.Header{}, errors.ErrUnsupported
+}
+
+// Find implements store.Finder, if the store does.
+func (m *meter) Find(ctx context.Context, r store.AliasRange) (store.Found, error) {
+	if f, ok := m.Store.(store.Finder); ok {
+		found, err := f.Find(ctx, r)
+		return found, m.away(err)
+	}
+	return store.Found{}, errors.ErrUnsupported
+}
+
 // Writers implements store.Writers, if the store does.
 func (m *meter) Writers() int {
 	if w, ok := m.Store.(store.Writers); ok {

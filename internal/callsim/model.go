@@ -14,6 +14,8 @@ import (
 type Model struct {
 	Seed uint64
 	Sync int // of 1000 events (Synced) or calls (Always), how many are to wait until they are stored
+
+	Inside bool // calls have what inside.go says
 }
 
 // ID returns the name of call i.
@@ -82,13 +84,22 @@ func (m Model) Always(i int) bool {
 
 // State returns the entries of call i after its first n events.
 func (m Model) State(i int, n uint64) map[string]Part {
-	s := table{}
+	s, t := m.blank(i)
 	for k := uint64(1); k <= n; k++ {
 		if err := m.Event(i, k).apply(s); err != nil {
 			panic(fmt.Sprintf("callsim: the model is wrong: call %d, event %d: %v", i, k, err))
 		}
 	}
-	return s
+	return t
+}
+
+// blank returns call i before its first event, and where its entries will be.
+func (m Model) blank(i int) (entries, table) {
+	t := table{}
+	if m.Inside {
+		return &furnished{table: t, id: m.ID(i)}, t
+	}
+	return t, t
 }
 
 // table is a call in a map.
@@ -156,12 +167,12 @@ func (m Model) judge(i int, found map[string]Part, sent uint64) (verdict, string
 // history returns, for each key, all that the entry ever was up to event n.
 func (m Model) history(i int, n uint64) map[string][]Part {
 	h := map[string][]Part{}
-	s := table{}
+	s, t := m.blank(i)
 	for k := uint64(1); k <= n; k++ {
 		if err := m.Event(i, k).apply(s); err != nil {
 			break // what was sent by hand after the end
 		}
-		for key, p := range s {
+		for key, p := range t {
 			if ps := h[key]; len(ps) == 0 || ps[len(ps)-1] != p {
 				h[key] = append(ps, p)
 			}

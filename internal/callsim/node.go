@@ -27,6 +27,9 @@ type Node struct {
 	// a late write of a former owner can be told from the owner's own. It is set before Open.
 	Shared bool
 
+	// Inside says that calls have what inside.go says. It is set before Open.
+	Inside bool
+
 	name string
 	mux  *http.ServeMux
 	on   atomic.Pointer[engine] // nil while there is no store
@@ -40,6 +43,9 @@ const hold = 100 * time.Millisecond
 // engine is what a node has while it has a store.
 type engine struct {
 	shared  bool
+	inside  bool
+	charges charges
+	lookups atomic.Int64 // calls that were asked for by their Call-ID
 	name    string
 	db      *kvstore.DB[Part]
 	meter   *meter
@@ -69,13 +75,18 @@ func (n *Node) Waiting(why string) { n.why.Store(&why) }
 // Open opens a DB on st, and serves; it is called once. addr is where this node's HTTP server can be
 // reached. The caller closes st, after Close.
 func (n *Node) Open(ctx context.Context, st store.Store, addr string, o kvstore.Options) error {
-	e := &engine{shared: n.Shared, name: n.name, meter: &meter{Store: st, shared: n.Shared}, stop: make(chan struct{}), done: make(chan struct{})}
+	e := &engine{shared: n.Shared, inside: n.Inside, name: n.name, meter: &meter{Store: st, shared: n.Shared}, stop: make(chan struct{}), done: make(chan struct{})}
 	o.Node, o.Addr = n.name, addr
 	db, err := kvstore.Open[Part](ctx, e.meter, o)
 	if err != nil {
 		return err
 	}
 	e.db = db
+	if n.Inside {
+		if _, err := db.OnTimer(e.charges.ring); err != nil {
+			return errors.Join(err, db.Close(ctx))
+		}
+	}
 	go e.watchLag()
 	n.on.Store(e)
 	close(n.up)
@@ -134,6 +145,13 @@ func (e *engine) watchLag() {
 // find returns the session of a call: the resident one, or the one adopted now, and then
 // also what it was like and how long that took.
 func (e *engine) find(ctx context.Context, id string) (*kvstore.Session[Part], *Adoption, error) {
+	if e.inside && isCallID(id) {
+		e.lookups.Add(1)
+		var err error
+		if id, err = e.db.Lookup(ctx, id); err != nil {
+			return nil, nil, err
+		}
+	}
 	s, err := e.db.Session(ctx, id)
 	if !errors.Is(err, kvstore.ErrNotResident) {
 		return s, nil, err
@@ -153,18 +171,6 @@ func (e *engine) find(ctx context.Context, id string) (*kvstore.Session[Part], *
 	}
 	a.N = a.Entries[Dialog].N
 	return s, a, nil
-}
-
-func contents(ctx context.Context, s *kvstore.Session[Part]) (map[string]Part, error) {
-	all, err := s.All(ctx)
-	if err != nil {
-		return nil, err
-	}
-	m := map[string]Part{}
-	for k, p := range all {
-		m[k] = p
-	}
-	return m, nil
 }
 
 // gapError is an event that is too early: those between are missing.
@@ -211,6 +217,9 @@ func (e *engine) feed(ctx context.Context, id string, ev Event, sync bool, re *R
 			return nil // it has happened: it was sent twice
 		}
 		tx.n, tx.over = ev.N, ev.Kind == Bye
+		if e.inside {
+			return ev.apply(&furnishing{&tx, id})
+		}
 		return ev.apply(&tx)
 	})
 	if err != nil {
@@ -272,6 +281,12 @@ type NodeStats struct {
 	Refused int64 `json:"refused"` // changes that the store refused, as they were of a tenure that was over
 	Lapses  int64 `json:"lapses"`  // how often the lease was over, by the store's word
 
+	// Of nodes whose calls have timers and further names.
+	LatestMS float64 `json:"latest_timer_ms"` // from the time of a timer to when it fired
+	Early    int     `json:"early_timers"`    // timers that fired before their time
+	Torn     int     `json:"torn_timers"`     // that found another number of charges than they were to
+	Lookups  int64   `json:"lookups"`         // of calls by their Call-ID
+
 	Adoptions  int     `json:"adoptions"`
 	AdoptP50MS float64 `json:"adopt_p50_ms"`
 	AdoptP99MS float64 `json:"adopt_p99_ms"`
@@ -289,6 +304,10 @@ func (n *Node) Stats() NodeStats {
 		Flushing: int(e.meter.running.Load()), Refused: e.meter.refused.Load(), Lapses: e.meter.lapses.Load(),
 	}
 	st.LongestFlushMS = millis(st.DB.LongestFlush)
+	st.Lookups = e.lookups.Load()
+	e.charges.mu.Lock()
+	st.LatestMS, st.Early, st.Torn = millis(e.charges.latest), e.charges.early, e.charges.torn
+	e.charges.mu.Unlock()
 	e.mu.Lock()
 	st.LongestLagMS = millis(max(e.longestLag, st.DB.Lag))
 	took := slices.Clone(e.adoptions)
