@@ -63,14 +63,20 @@ func (b *batch) soundAlias(key []byte, merges bool) error {
 	if b.upgraded {
 		return nil // the bucket has no pages yet
 	}
-	if b.aliasPages == nil {
-		s, err := newSound(b.tx, b.aliases, bucketAliases)
-		if err != nil {
-			return &faultError{cause: err}
-		}
-		b.aliasPages = s
+	if err := b.lookAtAliases(); err != nil {
+		return err
 	}
 	return b.aliasPages.record(key, merges)
+}
+
+// lookAtAliases makes aliasPages, if it is not there.
+func (b *batch) lookAtAliases() (err error) {
+	if b.aliasPages == nil {
+		if b.aliasPages, err = newSound(b.tx, b.aliases, bucketAliases); err != nil {
+			return &faultError{cause: err}
+		}
+	}
+	return nil
 }
 
 // decideAliases says what becomes of aliases with a change that is Applied. refused is why it is not after all.
@@ -204,6 +210,106 @@ func (s *Store) Lookup(ctx context.Context, alias string) (found store.Header, e
 		err = damaged.CorruptError
 	}
 	return found, s.wrap(err)
+}
+
+// findPage is how many records of aliases one read transaction of a Find looks at.
+const findPage = 256
+
+// Find implements [store.Finder]. One call is one transaction, and reads 256 aliases at most. A damaged page ends it: what is found before that is
+// returned, and the error is no [*store.CorruptError], as nobody can tell what the page had.
+func (s *Store) Find(ctx context.Context, r store.AliasRange) (found store.Found, err error) {
+	if err := s.enter(ctx); err != nil {
+		return found, err
+	}
+	defer s.leave()
+	var bad []error // what is damaged; not the transaction's
+	err = s.view(func(tx *bbolt.Tx) error {
+		b, err := s.newBatch(tx)
+		if err != nil || b.aliases == nil {
+			return err
+		}
+		bad, err = b.findAliases(r, &found)
+		return err
+	})
+	return found, errors.Join(append(bad, err)...)
+}
+
+// findAliases reads the first page of a range. bad is what of it is damaged.
+func (b *batch) findAliases(r store.AliasRange, found *store.Found) (bad []error, err error) {
+	if r.To != "" && r.To <= r.From {
+		return nil, nil
+	}
+	if err := b.lookAtAliases(); err != nil {
+		return nil, err
+	}
+	limit := findPage
+	if r.Limit > 0 {
+		limit = min(limit, r.Limit)
+	}
+	var end []byte // of the range; nil: none
+	if r.To != "" {
+		end = []byte(r.To)
+	}
+	from := []byte(r.From) // where the next record was looked for
+	c := b.aliases.Cursor()
+	if err := b.aliasPages.through(from, from); err != nil { // before bbolt looks there
+		return nil, &faultError{cause: err}
+	}
+	k, v := c.Seek(from)
+	for n := 0; k != nil && (end == nil || bytes.Compare(k, end) < 0); n++ {
+		if err := b.aliasPages.through(from, k); err != nil { // or some are passed by
+			return bad, &faultError{cause: err}
+		}
+		if n == findPage || len(found.Aliases) == limit {
+			found.Next = string(k)
+			return bad, nil
+		}
+		switch h, err := b.named(k, v); {
+		case err != nil:
+			bad = append(bad, b.store.wrap(err))
+		case h.Epoch > 0:
+			found.Aliases = append(found.Aliases, store.Named{Alias: string(k), Header: h})
+		}
+		from = k
+		k, v = c.Next()
+	}
+	if err := b.aliasPages.through(from, end); err != nil { // or more of them are hidden
+		return bad, &faultError{cause: err}
+	}
+	return bad, nil
+}
+
+// named returns what a Lookup finds by a record of the bucket, whose page is sound. The error is a *store.CorruptError: of the alias, or of the session's
+// header, be it that its page is damaged.
+func (b *batch) named(key, record []byte) (h store.Header, err error) {
+	damaged := func(reason string) (store.Header, error) {
+		return store.Header{}, &store.CorruptError{Alias: string(key), Reason: reason}
+	}
+	if record == nil {
+		return damaged("it has become a bucket")
+	}
+	id, err := decodeAlias(key, record)
+	if err != nil {
+		return damaged(err.Error())
+	}
+	session, prefix := string(id), appendPrefix(nil, string(id))
+	err = safely(func() error {
+		on, err := b.find(prefix)
+		if err == nil {
+			h = on.head(session)
+		}
+		return err
+	})
+	switch {
+	case isFault(err):
+		return store.Header{}, corruptHeader(prefix, err)
+	case err != nil:
+		return store.Header{}, err
+	case !slices.Contains(h.Aliases, string(key)):
+		return damaged(fmt.Sprintf("session %q does not list it", session))
+	}
+	_, alive := b.store.lease(h.Owner.Incarnation, b.now)
+	return store.JudgeLookup(h, alive, b.wall), nil
 }
 
 // names returns the aliases that the header lists.

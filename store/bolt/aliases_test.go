@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -69,6 +70,9 @@ func TestFormatBefore(t *testing.T) {
 	}
 	is("1")
 	has(t, s, "x", "")
+	if f, err := s.Find(t.Context(), store.AliasRange{}); err != nil || len(f.Aliases) > 0 || f.Next != "" {
+		t.Errorf("without an index Find gives %+v, %v", f, err)
+	}
 	apply(t, s, naming("s", o, 1), store.Applied)
 	apply(t, s, naming("a", o, 2), store.Applied) // leaves aliases out
 	if c, err := s.Claim(t.Context(), store.ClaimRequest{Session: "b", Owner: owner("b")}); err != nil || c.Outcome != store.Granted {
@@ -174,6 +178,11 @@ func TestAliasDamaged(t *testing.T) {
 			spoil(t, s)
 			_, err := s.Lookup(t.Context(), "x")
 			names(t, "Lookup", err)
+			f, err := s.Find(t.Context(), store.AliasRange{})
+			names(t, "Find", err)
+			if len(f.Aliases) != 1 || f.Aliases[0].Alias != "y" || f.Aliases[0].Header.Session != "s" || f.Next != "" {
+				t.Errorf("beside a damaged record Find gives %+v", f)
+			}
 			names(t, "Check", s.Check(t.Context()))
 			rs, err := s.Apply(t.Context(), []store.Change{naming("t", o, 1, "z", "x"), naming("u", o, 1, "u")})
 			if err != nil || rs[0].Outcome != store.Rejected || rs[1].Outcome != store.Applied {
@@ -206,6 +215,143 @@ func TestHolderDamaged(t *testing.T) {
 		t.Errorf("Lookup gives %v", err)
 	}
 	s.Close() // or the damage is found once more
+}
+
+// Whatever is wrong with records of the index, Find gives the others, and says of each what it is.
+func TestFindBesideDamage(t *testing.T) {
+	s, o := open(t, temp(t), nil), owner("a")
+	apply(t, s, naming("s", o, 1, "a", "c", "f", "i"), store.Applied)
+	apply(t, s, naming("t", o, 1, "e"), store.Applied)
+	rewrite(t, s, func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketAliases)
+		_, err := b.CreateBucket([]byte("b"))
+		return errors.Join(err,
+			b.Put([]byte("d"), nil),
+			b.Put([]byte("g"), appendAlias(nil, []byte("g"), "none")),
+			b.Put([]byte("h"), appendAlias(nil, []byte("h"), "s")),
+			b.Put([]byte("h\x00"), appendAlias(nil, []byte("h"), "s")))
+	})
+	if err := (damager{s}).Damage("t", "", true); err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range []int{0, 1, 3} {
+		var got, bad string
+		for r := (store.AliasRange{Limit: limit}); ; {
+			f, err := s.Find(t.Context(), r)
+			for _, n := range f.Aliases {
+				got += n.Alias + " of " + n.Header.Session + " "
+			}
+			if err != nil {
+				for _, err := range err.(interface{ Unwrap() []error }).Unwrap() {
+					var damaged *store.CorruptError
+					if !errors.As(err, &damaged) {
+						t.Fatalf("error %v is no CorruptError", err)
+					}
+					bad += fmt.Sprintf("%q %q %t ", damaged.Alias, damaged.Session, damaged.Header)
+				}
+			}
+			if r.From = f.Next; f.Next == "" {
+				break
+			}
+		}
+		if want := "a of s c of s f of s i of s "; got != want {
+			t.Errorf("limit %d: Find gives %s, want %s", limit, got, want)
+		}
+		if want := `"b" "" false "d" "" false "" "t" true "g" "" false "h" "" false "h\x00" "" false `; bad != want {
+			t.Errorf("limit %d: damaged is %s, want %s", limit, bad, want)
+		}
+	}
+	s.Close() // or the damage is found once more
+}
+
+// A page ends after so many records, though nothing of them is found: a read transaction that lasted would have the file grow.
+func TestFindPage(t *testing.T) {
+	s, o := open(t, temp(t), &Options{NoSync: true}), owner("a")
+	var cs []store.Change
+	for i := range 3*findPage - 1 {
+		c := naming(fmt.Sprint("s", i), o, 1, fmt.Sprintf("%05d", i))
+		c.Expires = 1 // and its owner does not live
+		cs = append(cs, c)
+	}
+	cs = append(cs, naming("t", o, 1, "t"))
+	if _, err := s.Apply(t.Context(), cs); err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range []int{0, 1, 1 << 40} {
+		pages := 0
+		for r := (store.AliasRange{Limit: limit}); ; pages++ {
+			f, err := s.Find(t.Context(), r)
+			if last := f.Next == ""; err != nil || last != (pages == 2) || len(f.Aliases) > 0 != last {
+				t.Fatalf("limit %d: page %d has %d aliases, the rest begins at %q, error %v", limit, pages, len(f.Aliases), f.Next, err)
+			}
+			if r.From = f.Next; f.Next == "" {
+				break
+			}
+		}
+	}
+}
+
+// Of pages that hide records Find says so, wherever a range begins and ends; what bbolt passes by is not absent.
+func TestFindMissesNothing(t *testing.T) {
+	path := temp(t)
+	s := open(t, path, &Options{NoSync: true})
+	name := func(i int) string { return fmt.Sprintf("name %04d", i) }
+	const n = 500
+	for i := range n / 10 {
+		c := naming(fmt.Sprint("s", i), owner("a"), 1)
+		for j := range 10 {
+			c.Aliases = append(c.Aliases, name(10*i+j))
+		}
+		apply(t, s, c, store.Applied)
+	}
+	if err := errors.Join(s.Check(t.Context()), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaves := 0
+	for at := 0; at < len(whole); at += os.Getpagesize() {
+		was := native.Uint16(whole[at+10:])
+		if native.Uint16(whole[at+8:]) != pageLeaf || was < 5 || !bytes.HasPrefix(firstKey(whole[at:]), []byte("name ")) {
+			continue
+		}
+		leaves++
+		for _, left := range []uint16{0, was - 4} {
+			b := bytes.Clone(whole)
+			native.PutUint16(b[at+10:], left)
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s, err := Open(path, &Options{NoSync: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			find := func(from, to, limit int) {
+				t.Helper()
+				f, err := s.Find(t.Context(), store.AliasRange{From: name(from), To: name(to), Limit: limit})
+				for i, a := range f.Aliases {
+					if a.Alias != name(from+i) {
+						t.Fatalf("a page has %d of %d records: from %d to %d Find gives %q for number %d, error %v", left, was, from, to, a.Alias, i, err)
+					}
+				}
+				if err == nil && f.Next == "" && len(f.Aliases) < to-from {
+					t.Fatalf("a page has %d of %d records: from %d to %d Find gives %d, and no error", left, was, from, to, len(f.Aliases))
+				}
+			}
+			for i := range n {
+				find(i, i+1, 0)
+				find(max(i-1, 0), i+1, 2)
+				find(i, n, 3)
+			}
+			find(0, n, 0)
+			s.Close()
+		}
+	}
+	if leaves < 3 {
+		t.Errorf("there are %d pages of aliases", leaves)
+	}
 }
 
 // Check finds where headers and the index disagree.

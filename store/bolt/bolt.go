@@ -139,5 +139,6 @@ var (
 	_ store.Claimer   = (*Store)(nil)
 	_ io.Closer       = (*Store)(nil)
 	_ store.Directory = (*Store)(nil)
+	_ store.Finder    = (*Store)(nil)
 	_ store.Ranger    = (*Store)(nil)
 )

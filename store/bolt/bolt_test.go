@@ -185,6 +185,11 @@ func TestAgainstMemory(t *testing.T) {
 				got, err := s.Lookup(ctx, alias)
 				want, werr := model.Lookup(ctx, alias)
 				same("Lookup", alias, got, want, err, werr)
+				r := store.AliasRange{From: aliases[rng.IntN(len(aliases))], To: alias, Limit: rng.IntN(3)}
+				found, err := s.Find(ctx, r)
+				wanted, werr := model.Find(ctx, r)
+				found.Next, wanted.Next = "", "" // one may see that the rest is gone
+				same("Find", r, found, wanted, err, werr)
 			case op < 18:
 				some := keys[:rng.IntN(len(keys))]
 				got, err := s.Load(ctx, id, some...)

@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -148,6 +149,7 @@ func (sp *specimen) examine(t *testing.T, path, what string) (v verdict) {
 			}
 		}
 	}
+	sp.find(s, &v, fail)
 	seen := map[string]bool{}
 	complete := true
 	for h, err := range s.Sessions(t.Context(), store.Query{}) {
@@ -197,6 +199,41 @@ func (sp *specimen) examine(t *testing.T, path, what string) (v verdict) {
 		v.errs++
 	}
 	return v
+}
+
+// find reads all aliases in their order, and looks that none is wrong, nor missing without an error.
+func (sp *specimen) find(s *Store, v *verdict, fail func(format string, args ...any)) {
+	missing := map[string]string{}
+	for id, w := range sp.truth {
+		for _, a := range w.Header.Aliases {
+			missing[a] = id
+		}
+	}
+	silent := true
+	for r := (store.AliasRange{}); ; {
+		p, err := s.Find(context.Background(), r)
+		if err != nil {
+			v.errs++
+			silent = false
+		}
+		for _, n := range p.Aliases {
+			id := missing[n.Alias]
+			if w := sp.truth[id].Header; id == "" || n.Header.Session != id || n.Header.Epoch != w.Epoch || n.Header.Seq != w.Seq {
+				fail("Find gives alias %q as that of %+v, want session %q", n.Alias, n.Header, id)
+			}
+			delete(missing, n.Alias)
+		}
+		if p.Next == "" {
+			break
+		}
+		if p.Next <= r.From {
+			fail("Find from %q on says that the rest begins at %q", r.From, p.Next)
+		}
+		r.From = p.Next
+	}
+	if silent && len(missing) > 0 {
+		fail("Find lacks %q, and gives no error; Check says: %v", missing, v.checked)
+	}
 }
 
 // mendable reports whether all that Check has found is records of aliases, which their sessions' changes write anew.

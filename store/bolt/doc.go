@@ -62,7 +62,7 @@
 // A file that is damaged while it is open is not Open's case: it is noticed by what meets it.
 //
 // No page of sessions or aliases is believed before the pages from the root to it were looked at: one with a wrong count, length or
-// place, or with keys that do not belong there, is an error to a Load, a claim and a walk, which ends there. So nothing is
+// place, or with keys that do not belong there, is an error to a Load, a claim, a walk and a Find; these two end there. So nothing is
 // absent because damage hides it, and no old version of a record comes back from behind the end of a page. Nor does a write wash damage away:
 // such a page stays as it is, and changes that need it are Undecided. No session is lost to a write that was not lost before,
 // and none that damage hides is made again at epoch 1; nor is an alias that damage hides given to another. A damaged record of an alias is
