@@ -66,11 +66,62 @@ func (s *Store) Lookup(ctx context.Context, alias string) (store.Header, error) 
 	if err != nil || !h.Exists() {
 		return h, inData(err)
 	}
-	owned, err := s.owners.Load(ctx, h.Session, probe)
-	if err != nil && owned.Header.Epoch > 0 {
+	owned, err := s.owner(ctx, h.Session)
+	return merge(owned, h), err
+}
+
+// ownersAtOnce is how many sessions' owners a Find asks for at a time.
+const ownersAtOnce = 16
+
+// Find implements [store.Finder], if data does. What is found in data is read there; then owners is asked for the owner of each session, once, several at a time.
+// Of a session whose owner could not be read nothing is found, and the error says so.
+func (s *Store) Find(ctx context.Context, r store.AliasRange) (store.Found, error) {
+	if err := s.usable(ctx); err != nil {
+		return store.Found{}, err
+	}
+	d, ok := s.data.(store.Finder)
+	if !ok {
+		return store.Found{}, inData(fmt.Errorf("it finds no aliases: %w", errors.ErrUnsupported))
+	}
+	f, err := d.Find(ctx, r)
+	err = inData(err)
+	places := map[string]int{} // of sessions in the two that follow
+	var ids []string
+	for _, n := range f.Aliases {
+		if _, ok := places[n.Header.Session]; !ok {
+			places[n.Header.Session] = len(ids)
+			ids = append(ids, n.Header.Session)
+		}
+	}
+	owned, errs := make([]store.Header, len(ids)), make([]error, len(ids))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(ownersAtOnce, len(ids)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(ids)); i = next.Add(1) - 1 {
+				owned[i], errs[i] = s.owner(ctx, ids[i])
+			}
+		})
+	}
+	wg.Wait()
+	found := f.Aliases[:0]
+	for _, n := range f.Aliases {
+		if i := places[n.Header.Session]; errs[i] == nil {
+			n.Header = merge(owned[i], n.Header)
+			found = append(found, n)
+		}
+	}
+	f.Aliases = found
+	return f, errors.Join(append(errs, err)...)
+}
+
+// owner returns the header that owners has of a session.
+func (s *Store) owner(ctx context.Context, session string) (store.Header, error) {
+	snap, err := s.owners.Load(ctx, session, probe)
+	if err != nil && snap.Header.Epoch > 0 {
 		err = nil // the header is sound
 	}
-	return merge(owned.Header, h), inOwners(err)
+	return snap.Header, inOwners(err)
 }
 
 // Sessions implements [store.Store]. It is a walk of data.
@@ -198,6 +249,7 @@ var (
 	_ store.Store     = (*Store)(nil)
 	_ store.Barrier   = (*Store)(nil)
 	_ store.Directory = (*Store)(nil)
+	_ store.Finder    = (*Store)(nil)
 	_ store.Watcher   = (*Store)(nil)
 	_ store.Ranger    = (*Store)(nil)
 )

@@ -3,7 +3,9 @@ package split_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -311,6 +313,9 @@ func TestLookup(t *testing.T) {
 	if h, err := st.Lookup(t.Context(), "x"); err != nil || !h.HeldBy(b, 2) || h.Session != "s" || len(h.Aliases) != 1 {
 		t.Errorf("the alias leads to %+v, %v", h, err)
 	}
+	if f, err := st.Find(t.Context(), store.AliasRange{}); err != nil || len(f.Aliases) != 1 || f.Aliases[0].Alias != "x" || !f.Aliases[0].Header.HeldBy(b, 2) {
+		t.Errorf("what is found is %+v, %v", f, err)
+	}
 
 	// What is rejected for its alias is not made, in neither of the two; without the alias it is.
 	var taken *store.AliasError
@@ -330,6 +335,50 @@ func TestLookup(t *testing.T) {
 	if _, err := none.Lookup(t.Context(), "x"); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("of data that looks nothing up: %v", err)
 	}
+	if _, err := none.Find(t.Context(), store.AliasRange{}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("of data that finds nothing: %v", err)
+	}
+}
+
+// deaf is a store that does not answer for one session, and counts how often it is asked.
+type deaf struct {
+	store.Store
+	to    string
+	asked atomic.Int32
+}
+
+var errDeaf = errors.New("no answer")
+
+func (d *deaf) Load(ctx context.Context, session string, keys ...string) (store.Snapshot, error) {
+	if d.asked.Add(1); session == d.to {
+		return store.Snapshot{}, errDeaf
+	}
+	return d.Store.Load(ctx, session, keys...)
+}
+
+// Each session's owner is asked for once, and of one that is not told nothing is found: the rest is.
+func TestFind(t *testing.T) {
+	owners := &deaf{Store: memory.New(), to: "s7"}
+	st := split.New(owners, memory.New())
+	defer st.Close()
+	o := owner("a")
+	for i := range 50 {
+		id := fmt.Sprint("s", i)
+		rs, err := st.Apply(t.Context(), []store.Change{{Session: id, Owner: o, Epoch: 1, Seq: 1, Create: true, Aliases: []string{"a" + id, "b" + id}}})
+		if err != nil || rs[0].Outcome != store.Applied {
+			t.Fatal(rs, err)
+		}
+	}
+	owners.asked.Store(0)
+	f, err := st.Find(t.Context(), store.AliasRange{})
+	if !errors.Is(err, errDeaf) || len(f.Aliases) != 98 || owners.asked.Load() != 50 {
+		t.Errorf("of 100 aliases of 50 sessions %d are found, with %d questions, error %v", len(f.Aliases), owners.asked.Load(), err)
+	}
+	for _, n := range f.Aliases {
+		if n.Alias[1:] != n.Header.Session || n.Header.Session == "s7" || !n.Header.HeldBy(o, 1) {
+			t.Errorf("%q leads to %+v", n.Alias, n.Header)
+		}
+	}
 }
 
 // plain hides the optional powers of a store.
@@ -340,4 +389,8 @@ type directory struct{ *replicated }
 
 func (d directory) Lookup(ctx context.Context, alias string) (store.Header, error) {
 	return d.Store.(store.Directory).Lookup(ctx, alias)
+}
+
+func (d directory) Find(ctx context.Context, r store.AliasRange) (store.Found, error) {
+	return d.Store.(store.Finder).Find(ctx, r)
 }
