@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -139,6 +140,20 @@ func (sp *spoiler) Lookup(ctx context.Context, alias string) (store.Header, erro
 	return sp.Store.(store.Directory).Lookup(ctx, alias)
 }
 
+func (sp *spoiler) Find(ctx context.Context, r store.AliasRange) (store.Found, error) {
+	f, err := sp.Store.(store.Finder).Find(ctx, r)
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	f.Aliases = slices.DeleteFunc(f.Aliases, func(n store.Named) bool {
+		if sp.headers[n.Header.Session] {
+			err = errors.Join(err, &store.CorruptError{Session: n.Header.Session, Header: true, Reason: "spoiled"})
+			return true
+		}
+		return false
+	})
+	return f, err
+}
+
 func (sp *spoiler) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {
 	sp.mu.Lock()
 	bad := sp.headers[r.Session]
@@ -216,6 +231,9 @@ func TestPowers(t *testing.T) {
 	}
 	if err := s.WatchNodes(ctx, func() {}); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("without the power WatchNodes gives %v, want ErrUnsupported", err)
+	}
+	if _, err := s.Find(ctx, store.AliasRange{}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("without the power Find gives %v, want ErrUnsupported", err)
 	}
 	over, stop := context.WithCancel(ctx)
 	stop()

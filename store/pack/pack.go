@@ -111,6 +111,17 @@ func (s *Store) Lookup(ctx context.Context, alias string) (store.Header, error) 
 	return store.Header{}, fmt.Errorf("store/pack: the store behind looks no aliases up: %w", errors.ErrUnsupported)
 }
 
+// Find implements [store.Finder], if the store behind does.
+func (s *Store) Find(ctx context.Context, r store.AliasRange) (store.Found, error) {
+	if f, ok := s.inner.(store.Finder); ok {
+		return f.Find(ctx, r)
+	}
+	if err := s.usable(ctx); err != nil {
+		return store.Found{}, err
+	}
+	return store.Found{}, fmt.Errorf("store/pack: the store behind finds no aliases: %w", errors.ErrUnsupported)
+}
+
 // Claim implements [store.Store].
 func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {
 	c, err := s.inner.Claim(ctx, r)
@@ -245,4 +256,5 @@ var (
 
 	_ store.Ranger    = (*Store)(nil)
 	_ store.Directory = (*Store)(nil)
+	_ store.Finder    = (*Store)(nil)
 )
