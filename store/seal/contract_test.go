@@ -209,6 +209,14 @@ func TestPowers(t *testing.T) {
 	if err := bare.WatchNodes(t.Context(), func() {}); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("WatchNodes gives error %v, want ErrUnsupported", err)
 	}
+	if _, err := bare.Find(t.Context(), store.AliasRange{}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("Find gives error %v, want ErrUnsupported", err)
+	}
+	hidden := sealed(t, memory.New(), seal.Options{Keys: []seal.Key{one}, NameKey: nameKey})
+	defer hidden.Close()
+	if f, err := hidden.Find(t.Context(), store.AliasRange{}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("of hidden aliases Find gives %+v, %v, want ErrUnsupported", f, err)
+	}
 	a := newOwner("a")
 	create(t, bare, a, "s", "k", "v")
 	cs, err := bare.ClaimAll(t.Context(), []store.ClaimRequest{{Session: "s", Owner: a, All: true}, {Session: "none", Owner: a}})

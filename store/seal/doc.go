@@ -64,6 +64,9 @@
 // session ID, too, and its claim is an error: all wrap [store.ErrTooLarge]. A stored name that was tampered with is noticed in walks and when all entries are read, as a
 // CorruptError that has it as it is stored; to whom asks for the true name it is just not there.
 //
+// Hidden names are in an order of their own, so none are read in the order of the true ones: [Store.LoadRange] and [Store.Find] then give an error that wraps
+// [errors.ErrUnsupported].
+//
 // The NameKey cannot be changed, and cannot be added to or taken from a store that has sessions. It is independent of the ring.
 //
 // # Cost
@@ -71,5 +74,6 @@
 // A few hundred nanoseconds for a value of a few hundred bytes, and no allocation, be it sealed or opened; two or three microseconds for the first value that is
 // read of each subkey. A hidden name takes about a microsecond.
 //
-// Other powers of the inner store are passed on: [store.Claimer], [store.Barrier], [store.Watcher], [store.Writers].
+// Other powers of the inner store are passed on: [store.Claimer], [store.Barrier], [store.Watcher], [store.Writers]; [store.Directory]; and without a NameKey [store.Ranger]
+// and [store.Finder].
 package seal

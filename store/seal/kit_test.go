@@ -2,6 +2,7 @@ package seal_test
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"path/filepath"
 	"sync"
@@ -130,6 +131,24 @@ func (b *bent) Lookup(ctx context.Context, alias string) (store.Header, error) {
 		err = b.header(&h)
 	}
 	return h, err
+}
+
+func (b *bent) Find(ctx context.Context, r store.AliasRange) (store.Found, error) {
+	f, err := b.Store.(store.Finder).Find(ctx, r)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	good := f.Aliases[:0]
+	for _, n := range f.Aliases {
+		if b.header != nil {
+			if bad := b.header(&n.Header); bad != nil {
+				err = errors.Join(err, bad)
+				continue
+			}
+		}
+		good = append(good, n)
+	}
+	f.Aliases = good
+	return f, err
 }
 
 func (b *bent) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {

@@ -158,6 +158,18 @@ func (s *Store) Lookup(ctx context.Context, alias string) (store.Header, error) 
 	return h, nil
 }
 
+// Find implements [store.Finder], if the inner store does and names are not hidden: what is hidden is in another order.
+func (s *Store) Find(ctx context.Context, r store.AliasRange) (store.Found, error) {
+	if err := s.usable(ctx); err != nil {
+		return store.Found{}, err
+	}
+	f, ok := s.inner.(store.Finder)
+	if !ok || s.names != nil {
+		return store.Found{}, fmt.Errorf("store/seal: no aliases are found in their order: %w", errors.ErrUnsupported)
+	}
+	return f.Find(ctx, r) // a header has no more to open than names
+}
+
 // Claim implements [store.Store].
 func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claim, error) {
 	c, _, err := s.claim(ctx, r)

@@ -123,4 +123,5 @@ var (
 
 	_ store.Ranger    = (*Store)(nil)
 	_ store.Directory = (*Store)(nil)
+	_ store.Finder    = (*Store)(nil)
 )
