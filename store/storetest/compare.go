@@ -23,6 +23,7 @@ func Compare(t T, st store.Store, seed uint64, steps int) {
 	probe := &kit{t: t, st: st, ctx: ctx, says: "(whether it keeps aliases)"}
 	c := &comparison{
 		nameless: !probe.keepsAliases(),
+		finds:    canFind(ctx, st),
 		rng:      rand.New(rand.NewPCG(seed, 0)),
 		sessions: []string{"s", "s\x00", "s\x00k", "a", "ab", string(bytes.Repeat([]byte{0xff}, store.MaxSession))},
 		keys:     []string{"", "k", "\x00", "b", "leg/1", string(bytes.Repeat([]byte{1}, store.MaxKey))},
@@ -53,6 +54,7 @@ type comparison struct {
 	sessions, keys []string
 	owners         []store.Owner
 	nameless       bool // st keeps no aliases
+	finds          bool // st finds aliases in their order
 }
 
 // operation is one call. Its answer is a text that is the same for the same answer.
@@ -77,7 +79,7 @@ func (c *comparison) expiry() store.Time {
 }
 
 func (c *comparison) next(ctx context.Context, ref store.Store) operation {
-	switch n := c.rng.IntN(20); {
+	switch n := c.rng.IntN(21); {
 	case n < 10:
 		changes := make([]store.Change, 1+c.rng.IntN(4))
 		for i := range changes {
@@ -155,6 +157,17 @@ func (c *comparison) next(ctx context.Context, ref store.Store) operation {
 			slices.Sort(all)
 			return fmt.Sprint(all), nil
 		}}
+	case n == 20 && c.finds:
+		r := store.AliasRange{Limit: c.rng.IntN(3)}
+		if c.one(2) {
+			r.From = pick(c, append(ofAll, pick(c, c.sessions)))
+		}
+		if c.one(2) {
+			r.To = pick(c, append(ofAll, pick(c, c.sessions)))
+		}
+		return operation{fmt.Sprintf("Find(%+v)", r), func(ctx context.Context, st store.Store) (string, error) {
+			return foundIn(ctx, st, r)
+		}}
 	}
 	o, ttl := pick(c, c.owners), time.Duration(c.rng.IntN(2))*time.Hour
 	return operation{fmt.Sprintf("KeepAlive(%s, %v)", o.Node, ttl), func(ctx context.Context, st store.Store) (string, error) {
@@ -200,6 +213,30 @@ func pagesOf(ctx context.Context, st store.Store, id string, r store.Range) (all
 		}
 	}
 	return all, err
+}
+
+// canFind reports whether a store finds aliases in their order.
+func canFind(ctx context.Context, st store.Store) bool {
+	f, ok := st.(store.Finder)
+	if ok {
+		_, err := f.Find(ctx, store.AliasRange{})
+		ok = !errors.Is(err, errors.ErrUnsupported)
+	}
+	return ok
+}
+
+// foundIn reads a range of aliases to its end: where the store has its pages end is its own affair.
+func foundIn(ctx context.Context, st store.Store, r store.AliasRange) (text string, err error) {
+	for {
+		p, err := st.(store.Finder).Find(ctx, r)
+		for _, n := range p.Aliases {
+			text += fmt.Sprintf("%.10q: %s; ", n.Alias, ofHeader(n.Header))
+		}
+		if err != nil || p.Next <= r.From {
+			return text, err
+		}
+		r.From = p.Next
+	}
 }
 
 // change is likely to be one that a session's owner could make next.

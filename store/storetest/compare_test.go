@@ -27,7 +27,7 @@ func TestCompareFindsFaults(t *testing.T) {
 			t.Parallel()
 			st := newBroken(b.make)
 			defer st.Store.Close()
-			if r := record(func(t T) { Compare(t, st, 2, 2000) }); len(r.failures) == 0 {
+			if r := record(func(t T) { Compare(t, st, 2, 4000) }); len(r.failures) == 0 {
 				t.Error("the comparison finds nothing")
 			}
 		})
@@ -40,7 +40,7 @@ func TestCompareFindsFaults(t *testing.T) {
 			t.Parallel()
 			st := newRegister(b.make)
 			defer st.Store.Close()
-			if r := record(func(t T) { Compare(t, st, 2, 2000) }); len(r.failures) == 0 {
+			if r := record(func(t T) { Compare(t, st, 2, 4000) }); len(r.failures) == 0 {
 				t.Error("the comparison finds nothing")
 			}
 		})

@@ -75,6 +75,15 @@ func everyMethod(a *tenure) []call {
 			_, err := st.Load(ctx, a.session)
 			return err
 		}},
+		{"Find", func(ctx context.Context, st store.Store) error {
+			if f, ok := st.(store.Finder); ok {
+				if _, err := f.Find(ctx, store.AliasRange{}); !errors.Is(err, errors.ErrUnsupported) {
+					return err
+				}
+			}
+			_, err := st.Load(ctx, a.session)
+			return err
+		}},
 		{"Sessions", func(ctx context.Context, st store.Store) (last error) {
 			for _, last = range st.Sessions(ctx, store.Query{}) {
 			}

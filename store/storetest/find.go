@@ -12,15 +12,10 @@ import (
 // finder skips the case if the store finds no aliases.
 func (k *kit) finder() store.Finder {
 	k.t.Helper()
-	f, ok := k.st.(store.Finder)
-	if ok {
-		_, err := f.Find(k.ctx, store.AliasRange{})
-		ok = !errors.Is(err, errors.ErrUnsupported)
-	}
-	if !ok {
+	if !canFind(k.ctx, k.st) {
 		k.t.Skipf("the store is no store.Finder")
 	}
-	return f
+	return k.st.(store.Finder)
 }
 
 // findAll reads a range to its end, so many aliases at a time at most, and checks that each is as Lookup says.
