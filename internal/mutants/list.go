@@ -484,7 +484,7 @@ var mutations = []mutation{
 		return Header{}`, `	if false {
 		return Header{}`, "TestJudgeAliases|TestContract"},
 	{"a session frees what another took", "store/memory/memory.go",
-		`if st.aliases[a] == s.header.Session {`, `if true {`, "TestContract"},
+		`if id, _ := st.aliases.Get(a); id == s.header.Session && !slices.Contains(aliases, a) {`, `if !slices.Contains(aliases, a) {`, "TestContract"},
 	{"a new life keeps the former one's aliases", "store/memory/memory.go",
 		`			st.rename(s, nil)
 `, ``, "TestContract"},
@@ -502,7 +502,40 @@ var mutations = []mutation{
 		`		c.names(string(session), &h)
 `, ``, "TestAliasesDisagree|TestFormatBefore"},
 	{"split tells the owner that data knows", "store/split/split.go",
-		`return merge(owned.Header, h), inOwners(err)`, `return h, inOwners(err)`, "TestLookup"},
+		`return merge(owned, h), err`, `return h, err`, "TestLookup"},
+
+	// Aliases in their order.
+	{"memory finds what is gone", "store/memory/memory.go",
+		`		if store.JudgeLookup(s.header, alive, now).Epoch == 0 {
+			continue
+		}
+`, ``, "TestContract"},
+	{"memory's page forgets the rest", "store/memory/memory.go",
+		`			f.Next = alias
+`, ``, "TestContract"},
+	{"an ordered map loses what a full leaf has below its middle", "internal/ordered/ordered.go",
+		`vals: slices.Clone(l.vals[half:])}`, `vals: slices.Clone(l.vals[:len(l.vals)-half])}`, "TestAgainstAMap"},
+	{"bolt passes by aliases that a page hides", "store/bolt/aliases.go",
+		`through(from, k); err != nil {`, `through(from, k); false {`, "TestFindMissesNothing"},
+	{"bolt takes a range that damage hides for empty", "store/bolt/aliases.go",
+		`through(from, end); err != nil {`, `through(from, end); false {`, "TestFindMissesNothing"},
+	{"bolt finds aliases in a transaction without end", "store/bolt/aliases.go",
+		`if n == findPage || len(found.Aliases) == limit {`, `if len(found.Aliases) == limit {`, "TestFindPage"},
+	{"bolt finds beside a damaged alias, and does not say so", "store/bolt/aliases.go",
+		`			bad = append(bad, b.store.wrap(err))
+`, ``, "TestAliasDamaged|TestFindBesideDamage"},
+	{"bolt finds what is gone", "store/bolt/aliases.go",
+		`	return store.JudgeLookup(h, alive, b.wall), nil`, `	_ = alive
+	return h, nil`, "TestContract"},
+	{"split finds the owners that data knows", "store/split/split.go",
+		`			n.Header = merge(owned[i], n.Header)
+`, ``, "TestLookup"},
+	{"split finds a session whose owner it could not ask for", "store/split/split.go",
+		`errs[i] == nil {`, `errs[i] == nil || true {`, "TestFind"},
+	{"hidden aliases are found in the order in which they are hidden", "store/seal/read.go",
+		`	f, ok := s.inner.(store.Finder)
+	if !ok || s.names != nil {`, `	f, ok := s.inner.(store.Finder)
+	if !ok {`, "TestPowers"},
 
 	// The file.
 	{"bolt does not verify checksums", "store/bolt/record.go",
