@@ -2,10 +2,14 @@ package postgres
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-6f1f505d/kvstore/internal/pgserver"
 	"github.com/seed-6f1f505d/kvstore/store"
@@ -150,5 +154,95 @@ func TestNoCircle(t *testing.T) {
 		if err := conn.QueryRow(t.Context(), strings.ReplaceAll(sql, "{schema}", quoted(st.opt.Schema))).Scan(&n); err != nil || n != 0 {
 			t.Errorf("%s: %d, %v", what, n, err)
 		}
+	}
+}
+
+// However many aliases and sessions there are, a Find reads those of its page by their index: before the server knows how many there are and after that, by
+// connections that are new and by those that have asked since there were none.
+func TestFindReadsAPage(t *testing.T) {
+	srv := pgserver.Start(t, "fsync=off", "autovacuum=off")
+	o := fresh()
+	connected := func() *Store { // by one connection, which then knows each statement, and what it has counted itself
+		cfg, err := pgxpool.ParseConfig(srv.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.MaxConns = 1
+		pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(pool.Close)
+		st, err := New(t.Context(), pool, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	old, writer := connected(), connected()
+	for range 20 {
+		old.Find(t.Context(), store.AliasRange{})
+	}
+	a := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
+	name := func(i int) string { return fmt.Sprintf("name %05d", i) }
+	const n = 8000
+	for i := 0; i < n; i += 1000 {
+		var cs []store.Change
+		for j := i; j < i+1000; j++ {
+			cs = append(cs, store.Change{Session: fmt.Sprint("s", j), Owner: a, Epoch: 1, Seq: 1, Create: true, Aliases: []string{name(j)}})
+		}
+		rs, err := writer.Apply(t.Context(), cs)
+		if err != nil || slices.ContainsFunc(rs, func(r store.Result) bool { return r.Outcome != store.Applied }) {
+			t.Fatal(rs, err)
+		}
+	}
+	count := func(st *Store) (reads, scans int) {
+		t.Helper()
+		err := errors.Join(
+			st.pool.QueryRow(t.Context(), `SELECT pg_stat_force_next_flush()`).Scan(nil),
+			st.pool.QueryRow(t.Context(), `SELECT sum(seq_tup_read + idx_tup_fetch), sum(seq_scan) FROM pg_stat_user_tables WHERE schemaname = $1 AND relname IN ('alias', 'session')`, o.Schema).Scan(&reads, &scans))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reads, scans
+	}
+	for _, known := range []bool{false, true} {
+		if known {
+			exec(t, connect(t, srv.URL()), strings.ReplaceAll(`ANALYZE {schema}.alias, {schema}.session`, "{schema}", quoted(o.Schema)))
+		}
+		for what, st := range map[string]*Store{"an old connection": old, "a new connection": connected()} {
+			for _, c := range []struct{ from, to, limit, want int }{
+				{0, n, 0, findPage}, {0, n, n, findPage}, {0, n, 1, 1}, {n / 2, n, 10, 10}, {n - 2, n + 5, 3, 2}, {n / 2, n/2 + 200, 0, 200}, {n / 2, n/2 + 1, 1, 1}, {n + 1, n + 9, 0, 0},
+				{0, n, 0, findPage},
+			} {
+				before, scans := count(st)
+				f, err := st.Find(t.Context(), store.AliasRange{From: name(c.from), To: name(c.to), Limit: c.limit})
+				if err != nil || len(f.Aliases) != c.want {
+					t.Fatalf("from %d to %d, at most %d: Find gives %d, error %v; want %d", c.from, c.to, c.limit, len(f.Aliases), err, c.want)
+				}
+				reads, all := count(st) // the planner, too, reads a few, to know how far the index goes
+				if reads -= before; reads > 2*(c.want+1)+8 || all > scans {
+					t.Errorf("%s, known %t, from %d to %d, at most %d: Find gives %d, and the server has read %d rows, in %d scans of all", what, known, c.from, c.to, c.limit, c.want, reads, all-scans)
+				}
+			}
+		}
+	}
+}
+
+// A header that no program of ours wrote costs what it has, and nothing else.
+func TestFindBesideDamage(t *testing.T) {
+	srv := pgserver.Start(t, "fsync=off")
+	st := open(t, srv.URL(), fresh())
+	o := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
+	apply(t, st, store.Change{Session: "s", Owner: o, Epoch: 1, Seq: 1, Create: true, Aliases: []string{"a", "d"}}, store.Applied)
+	apply(t, st, store.Change{Session: "t", Owner: o, Epoch: 1, Seq: 1, Create: true, Aliases: []string{"b", "c"}}, store.Applied)
+	exec(t, connect(t, srv.URL()), strings.ReplaceAll(`UPDATE {schema}.session SET schema = -1 WHERE session = 't'`, "{schema}", quoted(st.opt.Schema)))
+	f, err := st.Find(t.Context(), store.AliasRange{Limit: 3})
+	var damaged *store.CorruptError
+	if len(f.Aliases) != 1 || f.Aliases[0].Alias != "a" || f.Next != "d" || !errors.As(err, &damaged) || damaged.Session != "t" || !damaged.Header {
+		t.Errorf("Find gives %+v, %v", f, err)
+	}
+	if f, err = st.Find(t.Context(), store.AliasRange{From: "d"}); len(f.Aliases) != 1 || f.Aliases[0].Alias != "d" || err != nil {
+		t.Errorf("behind it Find gives %+v, %v", f, err)
 	}
 }

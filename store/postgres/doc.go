@@ -22,6 +22,7 @@
 // # Ranges
 //
 // A part of a session is read by the index of its entries, in the order of their keys as bytes: see [Store.LoadRange]. It costs what is read, however large the session is.
+// Aliases are found by the index of theirs, 256 at a time at most: see [Store.Find].
 //
 // # What is durable
 //

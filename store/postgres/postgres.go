@@ -119,7 +119,7 @@ func wrap(err error) error {
 
 // statements are the calls of the schema's functions.
 type statements struct {
-	apply, claim, load, loadRange, lookup, sessions, owned, harden, memory, keepAlive, nodes, sweep string
+	apply, claim, load, loadRange, lookup, byIndex, find, sessions, owned, harden, memory, keepAlive, nodes, sweep string
 }
 
 func newStatements(schema string) statements {
@@ -140,6 +140,13 @@ func newStatements(schema string) statements {
 			FROM {schema}.entry WHERE session = $1 AND key >= $2 AND key < $3 AND NOT {schema}.past(until) ORDER BY key LIMIT $4)`),
 		lookup: in(`SELECT ` + headerColumns + `, session FROM {schema}.session s
 			WHERE session = (SELECT session FROM {schema}.alias WHERE alias = $1) AND NOT {schema}.gone(s)`),
+		byIndex: `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true)`,
+		// Rows of aliases are taken before it is known which sessions are gone, so that there is a bound to what is read. OFFSET 0 keeps the planner from making
+		// one join of it, for which it might read all sessions.
+		find: in(`SELECT ` + headerColumns + `, a.session, a.alias
+			FROM (SELECT alias, session FROM {schema}.alias WHERE alias >= $1 AND alias < $2 ORDER BY alias LIMIT $3) a
+			LEFT JOIN LATERAL (SELECT ` + headerColumns + ` FROM {schema}.session s WHERE s.session = a.session AND NOT {schema}.gone(s) OFFSET 0) h ON true
+			ORDER BY a.alias`),
 		sessions: in(`SELECT ` + headerColumns + `, session FROM {schema}.session WHERE session > $1 AND NOT deleted ORDER BY session LIMIT $2`),
 		owned: in(`SELECT ` + headerColumns + `, session FROM {schema}.session
 			WHERE session > $1 AND NOT deleted AND incarnation = $3 ORDER BY incarnation, session LIMIT $2`),
@@ -156,4 +163,5 @@ func quoted(schema string) string { return pgx.Identifier{schema}.Sanitize() }
 var (
 	_ store.Store     = (*Store)(nil)
 	_ store.Directory = (*Store)(nil)
+	_ store.Finder    = (*Store)(nil)
 )

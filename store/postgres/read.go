@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -62,6 +63,66 @@ func (s *Store) Lookup(ctx context.Context, alias string) (store.Header, error) 
 		return store.Header{}, wrap(err)
 	}
 	return h.head(string(session))
+}
+
+// findPage is how many aliases a Find reads at most.
+const findPage = 256
+
+// aboveAliases is above every alias, so that a range without an end has one, too: see aboveAll.
+var aboveAliases = bytes.Repeat([]byte{0xff}, store.MaxAlias+1)
+
+// Find implements [store.Finder]. It is one round trip and one statement, hence one view, and reads 256 aliases at most, those of sessions that are gone included.
+func (s *Store) Find(ctx context.Context, r store.AliasRange) (f store.Found, err error) {
+	if err := s.enter(ctx); err != nil {
+		return f, err
+	}
+	defer s.leave()
+	to := aboveAliases
+	if r.To != "" {
+		to = []byte(r.To)
+	}
+	limit := findPage
+	if r.Limit > 0 {
+		limit = min(limit, r.Limit)
+	}
+	// The planner does not know how many aliases a range has, and may have planned when there were few; if it takes the range for a small one, it reads all of it, to
+	// sort it. So it is told to go by the index, as in the schema's functions. Statements that are sent together are one transaction, in which that holds.
+	var both pgx.Batch
+	both.Queue(s.sql.byIndex)
+	both.Queue(s.sql.find, []byte(r.From), to, limit+1)
+	answers := s.pool.SendBatch(ctx, &both)
+	defer answers.Close()
+	if _, err := answers.Exec(); err != nil {
+		return f, wrap(err)
+	}
+	rows, err := answers.Query()
+	if err != nil {
+		return f, wrap(err)
+	}
+	defer rows.Close()
+	var damaged []error
+	for n := 0; rows.Next(); n++ {
+		var h header
+		var session, alias []byte
+		if err := rows.Scan(append(h.dest(), &session, &alias)...); err != nil {
+			return store.Found{}, wrap(err)
+		}
+		if n == limit {
+			f.Next = string(alias)
+			break
+		}
+		switch head, err := h.head(string(session)); {
+		case err != nil:
+			damaged = append(damaged, err)
+		case head.Epoch > 0:
+			f.Aliases = append(f.Aliases, store.Named{Alias: string(alias), Header: head})
+		}
+	}
+	rows.Close()
+	if err := rows.Err(); err != nil {
+		return store.Found{}, wrap(err) // of a page that was cut off nothing is told: where the rest begins is not known
+	}
+	return f, errors.Join(damaged...)
 }
 
 // bytesOf returns strings as the driver takes them for bytea[]; never nil, which would be NULL.
