@@ -100,6 +100,7 @@ const (
 
 // due appends alarms that have gone off to some, or else returns how long until there may be one.
 func (x *alarms[K, T]) due(now time.Time, some []T) (_ []T, wait time.Duration) {
+	had := len(some)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	t := store.Time(now.UnixMilli())
@@ -117,7 +118,7 @@ func (x *alarms[K, T]) due(now time.Time, some []T) (_ []T, wait time.Duration) 
 		some = append(some, a)
 	}
 	x.until = 0 // it is awake
-	if len(some) > 0 || next <= t && steps == 0 {
+	if len(some) > had || next <= t && steps == 0 {
 		return some, 0
 	}
 	wait = lookAgain
@@ -125,5 +126,5 @@ func (x *alarms[K, T]) due(now time.Time, some []T) (_ []T, wait time.Duration) 
 		wait = max(next.Std().Sub(now), time.Millisecond)
 	}
 	x.until = t + store.Time(wait.Milliseconds()) + 1
-	return nil, wait
+	return some, wait
 }

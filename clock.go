@@ -65,23 +65,23 @@ func (db *DB[V]) tick(ctx context.Context) {
 	c := &db.clock
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	var buf [dueAtOnce]wakeup
+	var late []wakeup // went off, in that order: if there are more than can be rung, all wait alike
 	for ctx.Err() == nil {
 		wait := time.Hour
-		if c.ringer.Load() != nil {
-			var some []wakeup
-			some, wait = c.due(time.Now(), buf[:0])
-			for i, w := range some {
-				if !db.ring(ctx, string(w)) {
-					for _, w := range some[i:] {
-						c.at(store.TimeOf(time.Now()), w) // there is nobody to ring any more: they wait for whoever comes
-					}
-					break
-				}
+		for c.ringer.Load() != nil {
+			if late, wait = c.due(time.Now(), late); wait > 0 {
+				break
 			}
-			clear(some)
 		}
-		if wait == 0 {
+		if len(late) > 0 {
+			if !db.ring(ctx, string(late[0])) { // there is nobody to do it any more: they wait for whoever comes
+				for _, w := range late {
+					c.at(store.TimeOf(time.Now()), w)
+				}
+				late = nil
+			} else if late = late[1:]; len(late) == 0 {
+				late = nil
+			}
 			continue
 		}
 		timer.Reset(wait)

@@ -87,11 +87,11 @@ func TestRunLosesNothingThatWasPromised(t *testing.T) {
 	if err := json.Unmarshal(out, &r); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if !r.OK || r.SyncedLost+r.Torn+r.Corrupt+r.CallsLost+r.Regressed+r.CleanExitLost != 0 || len(r.Problems) > 0 {
+	if !r.OK || r.SyncedLost+r.Torn+r.Corrupt+r.CallsLost+r.Regressed+r.CleanExitLost+r.EarlyTimers+r.TornTimers != 0 || len(r.Problems) > 0 {
 		t.Errorf("a guarantee was broken:\n%s", out)
 	}
 	if r.Calls != 200 || r.Seed != 42 || r.Events < 200 || r.EventsAfter < 200 || r.StoreWrites < 200 || r.Synced == 0 ||
-		r.Adopted < 100 || r.Checked != 600 || r.FirstAdoptMS <= 0 || r.LagBoundMS < 100 || r.AdoptP99MS < r.AdoptP50MS {
+		r.Adopted < 100 || r.Checked != 600 || r.FirstAdoptMS <= 0 || r.LagBoundMS < 100 || r.Logged < 400 || r.Lookups < 100 || r.TimersFired < 100 || r.AdoptP99MS < r.AdoptP50MS {
 		t.Errorf("this run proves nothing:\n%s", out)
 	}
 	var fields map[string]any
@@ -99,7 +99,7 @@ func TestRunLosesNothingThatWasPromised(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"calls", "events", "store_writes", "lag_bound_ms", "worst_loss_ms", "first_adopt_ms",
-		"adopt_p99_ms", "adopted", "synced_lost", "torn", "calls_lost", "within_bound", "clean_exit_lost"} {
+		"adopt_p99_ms", "adopted", "synced_lost", "torn", "calls_lost", "within_bound", "early_timers", "torn_timers", "timers_fired", "logged", "lookups", "by_timer", "clean_exit_lost"} {
 		if _, ok := fields[name]; !ok {
 			t.Errorf("-json prints no %q", name)
 		}

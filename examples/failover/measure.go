@@ -40,7 +40,7 @@ func measure(ctx context.Context, c config, path string, line *callsim.Line) (*c
 	}
 	defer b.Stop()
 
-	m := callsim.Model{Seed: c.seed, Sync: int(c.sync * 10)}
+	m := callsim.Model{Seed: c.seed, Sync: int(c.sync * 10), Inside: true}
 	client := callsim.NewClient(c.workers + 8)
 	defer client.Close()
 	t := &trial{config: c, line: line, began: time.Now(), driver: &callsim.Driver{
@@ -100,6 +100,7 @@ func (t *trial) play(ctx context.Context, a, b *callrun.Process) (err error) {
 	r.Coalescing = callsim.Per(float64(r.EntryChanges), float64(r.StoreWrites))
 	r.MidWrite = st.Flushing > 0
 	r.LongestFlushMS, r.LongestLagMS = st.LongestFlushMS, st.LongestLagMS
+	r.Inside(st)
 
 	if err := b.Served(ctx); err != nil {
 		return fmt.Errorf("after the kill: %w", err)
@@ -131,6 +132,8 @@ func (t *trial) exit(ctx context.Context, b *callrun.Process, path string) error
 		return err
 	}
 	r.Adopted, r.AdoptP50MS, r.AdoptP99MS = st.Adoptions, st.AdoptP50MS, st.AdoptP99MS
+	r.Inside(st)
+	r.ByTimer = int(st.DB.Adopted) - st.Adoptions
 	d.Client.Close()
 	if err := b.Stop(); err != nil {
 		return fmt.Errorf("node b did not end cleanly: %w", err)

@@ -34,7 +34,7 @@ func nodeMain(args []string) int {
 		path := f.String("path", "", "")
 		maxDelay := f.Duration("maxdelay", 0, "")
 		return func(ctx context.Context, n *callsim.Node, o *kvstore.Options) (store.Store, error) {
-			o.MaxDelay = *maxDelay
+			o.MaxDelay, n.Inside = *maxDelay, true
 			o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 			st, err := openFile(ctx, n, *path)
 			if st == nil {

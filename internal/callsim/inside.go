@@ -30,12 +30,20 @@ const (
 	logLength = 4
 	counter   = "charged"
 
-	// ChargeEvery is the time between two charges of a call.
-	ChargeEvery = 500 * time.Millisecond
+	// chargeEvery is the time between two charges of a call; the first comes sooner, each call's after a time of its own.
+	chargeEvery = 3 * time.Second
 )
 
 // callID returns the further name of a call.
 func callID(id string) string { return fmt.Sprintf("callid:%016x", xxhash.Sum64String(id)) }
+
+// asked returns the name by which the network asks for a call.
+func (m Model) asked(r *record) string {
+	if m.Inside && r.i%4 < 2 { // of those that are looked at, and of the others
+		return callID(r.id)
+	}
+	return r.id
+}
 
 func isCallID(name string) bool { return strings.HasPrefix(name, "callid:") }
 
@@ -104,6 +112,7 @@ func (f *furnishing) name() error { f.changed++; return f.AddAlias(callID(f.id))
 
 func (f *furnishing) log(p Part) error {
 	f.changed++
+	f.logged++
 	q := f.Queue(logKey)
 	if err := q.PushBack(p); err != nil {
 		return err
@@ -124,7 +133,8 @@ func (f *furnishing) charge(n uint64, on bool) error {
 	if err != nil {
 		return err
 	}
-	return f.After(chargeKey, ChargeEvery, Part{N: n, Sum: uint32(times) + 1})
+	first := chargeEvery * time.Duration(1+xxhash.Sum64String(f.id)%100) / 100
+	return f.After(chargeKey, first, Part{N: n, Sum: uint32(times) + 1})
 }
 
 // charges are what a node knows of the timers that fired.
@@ -151,7 +161,7 @@ func (c *charges) ring(_ context.Context, tx *kvstore.Tx[Part], f kvstore.Firing
 		c.torn++
 	}
 	c.mu.Unlock()
-	return tx.After(chargeKey, ChargeEvery, Part{N: f.Payload.N, Sum: f.Payload.Sum + 1})
+	return tx.After(chargeKey, chargeEvery, Part{N: f.Payload.N, Sum: f.Payload.Sum + 1})
 }
 
 // errLooked ends a transaction that only looks.

@@ -46,6 +46,7 @@ type engine struct {
 	inside  bool
 	charges charges
 	lookups atomic.Int64 // calls that were asked for by their Call-ID
+	logged  atomic.Int64 // events that were pushed to the logs
 	name    string
 	db      *kvstore.DB[Part]
 	meter   *meter
@@ -226,6 +227,7 @@ func (e *engine) feed(ctx context.Context, id string, ev Event, sync bool, re *R
 		return err
 	}
 	e.changed.Add(tx.changed)
+	e.logged.Add(tx.logged)
 	if tx.over {
 		// In two steps, so that a bye whose second step was cut off can be repeated.
 		if err := e.db.Delete(ctx, id); err != nil {
@@ -246,6 +248,7 @@ type transaction struct {
 	*kvstore.Tx[Part]
 	by      string
 	changed int64
+	logged  int64
 	n       uint64 // the call's last event, after this one
 	over    bool   // it is to be deleted
 }
@@ -286,6 +289,7 @@ type NodeStats struct {
 	Early    int     `json:"early_timers"`    // timers that fired before their time
 	Torn     int     `json:"torn_timers"`     // that found another number of charges than they were to
 	Lookups  int64   `json:"lookups"`         // of calls by their Call-ID
+	Logged   int64   `json:"logged"`          // events that were pushed to the logs
 
 	Adoptions  int     `json:"adoptions"`
 	AdoptP50MS float64 `json:"adopt_p50_ms"`
@@ -304,7 +308,7 @@ func (n *Node) Stats() NodeStats {
 		Flushing: int(e.meter.running.Load()), Refused: e.meter.refused.Load(), Lapses: e.meter.lapses.Load(),
 	}
 	st.LongestFlushMS = millis(st.DB.LongestFlush)
-	st.Lookups = e.lookups.Load()
+	st.Lookups, st.Logged = e.lookups.Load(), e.logged.Load()
 	e.charges.mu.Lock()
 	st.LatestMS, st.Early, st.Torn = millis(e.charges.latest), e.charges.early, e.charges.torn
 	e.charges.mu.Unlock()

@@ -40,6 +40,13 @@ type Report struct {
 	AdoptP99MS   float64 `json:"adopt_p99_ms"`
 	EventsAfter  int     `json:"events_after"` // answered by the other node
 
+	// What calls have besides entries, on both nodes together.
+	Logged        int64   `json:"logged"`          // events that the calls' queues took
+	Lookups       int64   `json:"lookups"`         // of calls by their further name
+	TimersFired   int64   `json:"timers_fired"`    // as far as the node that was killed had told
+	LatestTimerMS float64 `json:"latest_timer_ms"` // from the time of a timer to when it fired
+	ByTimer       int     `json:"by_timer"`        // calls that were adopted for a timer that was due, before their next event came
+
 	// Guarantees: zero, all of them.
 	SyncedLost    int `json:"synced_lost"`
 	Torn          int `json:"torn"`
@@ -47,6 +54,8 @@ type Report struct {
 	CallsLost     int `json:"calls_lost"`
 	Regressed     int `json:"regressed"`
 	CleanExitLost int `json:"clean_exit_lost"`
+	EarlyTimers   int `json:"early_timers"` // fired before their time
+	TornTimers    int `json:"torn_timers"`  // found another number of charges than they were to: what a timer changed, and that it fired, came apart
 
 	Checked  int      `json:"checked"` // calls compared with the model, in all three rounds together
 	OK       bool     `json:"ok"`
@@ -74,12 +83,22 @@ func (r *Report) Judge(f Findings, maxDelay time.Duration) {
 	r.SyncedLost, r.Torn, r.Corrupt, r.CallsLost = f.SyncedLost, f.Torn, f.Corrupt, f.CallsLost
 	r.Regressed, r.CleanExitLost = f.Regressed, f.CleanExitLost
 	r.Problems = f.Problems
-	r.OK = !f.Broken()
+	r.OK = !f.Broken() && r.EarlyTimers+r.TornTimers == 0
 	if r.WorstLossMS > limit {
 		r.OK = false
 		r.Problems = append(r.Problems, fmt.Sprintf("worst loss: an event of %.0f ms before the kill was lost: the lag bound is %.0f ms, and above %.0f ms no hiccup explains it",
 			r.WorstLossMS, bound, limit))
 	}
+}
+
+// Inside adds what a node tells of what its calls have besides entries.
+func (r *Report) Inside(st NodeStats) {
+	r.Lookups += st.Lookups
+	r.TimersFired += st.DB.Fired
+	r.LatestTimerMS = max(r.LatestTimerMS, st.LatestMS)
+	r.EarlyTimers += st.Early
+	r.TornTimers += st.Torn
+	r.Logged += st.Logged
 }
 
 // Per returns a/b to two decimals, 0 if b is 0.
@@ -132,11 +151,16 @@ func (r *Report) Print(w io.Writer) error {
 	row("kill to first adopted call", ms(r.FirstAdoptMS), "")
 	row("adoption p50", ms(r.AdoptP50MS), "")
 	row("adoption p99", ms(r.AdoptP99MS), fmt.Sprintf("%s calls adopted, %s events after that", Group(r.Adopted), Group(r.EventsAfter)))
+	row("events in the calls' logs", Group(int(r.Logged)), "pushed to a queue, of which the last 4 are kept")
+	row("calls asked for by name", Group(int(r.Lookups)), "by an alias, the SIP Call-ID")
+	row("timers fired", Group(int(r.TimersFired)), fmt.Sprintf("the latest %s after its time, its node being dead; %s calls were adopted for one", ms(r.LatestTimerMS), Group(r.ByTimer)))
 	must("synced updates lost", r.SyncedLost, "")
 	must("torn transactions", r.Torn, "")
 	must("corrupt calls", r.Corrupt, "")
 	must("synced calls lost", r.CallsLost, "")
 	must("went back without a kill", r.Regressed, "")
+	must("timers too early", r.EarlyTimers, "")
+	must("timers torn", r.TornTimers, "")
 	must("lost in a clean exit", r.CleanExitLost, fmt.Sprintf("   (%s calls checked, in three rounds)", Group(r.Checked)))
 	fmt.Fprintln(&t)
 	if !r.WithinBound && r.OK {

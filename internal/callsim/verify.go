@@ -35,7 +35,7 @@ func (d *Driver) CheckLive(ctx context.Context) (int, error) {
 func (d *Driver) call(ctx context.Context, r *record) (status int, re Reply, err error) {
 	at := d.alive(r.node, r)
 	for range 1000 {
-		status, re, err = d.Client.Call(ctx, d.Nodes[at], r.id)
+		status, re, err = d.Client.Call(ctx, d.Nodes[at], d.Model.asked(r))
 		switch {
 		case err != nil:
 			return status, re, err

@@ -133,7 +133,7 @@ func (w *worker) event(ctx context.Context, r *record) error {
 // look asks for a call.
 func (w *worker) look(ctx context.Context, r *record) error {
 	return w.ask(ctx, r, false, func(ctx context.Context, addr string) (bool, int, Reply, error) {
-		status, re, err := w.d.Client.Call(ctx, addr, r.id)
+		status, re, err := w.d.Client.Call(ctx, addr, w.d.Model.asked(r))
 		if err == nil && status == http.StatusOK {
 			w.settle(r, &re, addr, re.N, true)
 			return true, status, re, nil
