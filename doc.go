@@ -68,6 +68,10 @@
 //     can be lost in a crash, the second cannot.
 //   - [Session.AddAlias] gives a session a further name, [DB.Lookup] and [DB.AdoptBy] find it by that (alias.go). That no two sessions have one is for
 //     the store to see to, in the step that writes; who comes second gets an [AliasError] that names the holder.
+//   - [Session.After] sets a timer (timer.go), which goes on through adoptions. When its time has come its owner calls the function given to
+//     [DB.OnTimer], in the transaction that takes the timer away (clock.go): what that changes, the session's state shows once, whoever dies
+//     meanwhile; what it does elsewhere is done at least once. A survivor finds the timers of a dead node that are due, and adopts those
+//     sessions, though no event comes: [DB.AdoptDue], which OnTimer does by itself (due.go).
 //
 // What expires does so at an absolute time that is stored with it, and judged at every read ([Session.Expire], [Tx.PutUntil]; ExpireAfter and PutFor
 // compute it). A session with an idle time ([Session.ExpireIdle]) ends when it was not touched for so long: [Session.Touch] moves the end in memory, and
@@ -77,7 +81,8 @@
 // [DB.OnCommit] and [DB.Watch] tell of each transaction, with what was and is, in the order of its session, on goroutines for which nothing
 // waits; [DB.BeforeCommit] is asked before, and may refuse (changes.go, listen.go, watch.go, veto.go).
 //
-// What the library keeps there itself is in entries whose keys begin with a zero byte (own.go), which keys of the application may not.
+// What the library keeps there itself is in entries whose keys begin with a zero byte (own.go), which keys of the application may not, and, where sessions are to
+// be found by it, in aliases that begin so (marks.go).
 //
 // # Versions of a program
 //

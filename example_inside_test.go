@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"strconv"
+	"time"
 
 	"github.com/seed-6f1f505d/kvstore"
 	"github.com/seed-6f1f505d/kvstore/store/memory"
@@ -165,6 +166,67 @@ func ExampleDB_AdoptBy() {
 }
 
 // Version 1 of a program stored seconds; version 2 stores text with a unit.
+func ExampleDB_OnTimer() {
+	ctx := context.Background()
+	db, s := exampleSession()
+	defer db.Close(ctx)
+	done := make(chan struct{})
+	_, err := db.OnTimer(func(ctx context.Context, tx *kvstore.Tx[string], t kvstore.Firing[string]) error {
+		n, err := tx.Add("rings", 1) // with the timer's end: both, or neither
+		if err != nil {
+			return err
+		}
+		fmt.Println(t.Session, t.Name, t.Payload, n)
+		if n < 3 {
+			return tx.After(t.Name, time.Millisecond, t.Payload)
+		}
+		close(done)
+		return tx.Put("state", "no answer")
+	})
+	err2 := s.After(ctx, "ring", time.Millisecond, "bob", kvstore.Stored) // whoever has the session next knows of it
+	err3 := s.After(ctx, "give up", time.Hour, "", kvstore.InMemory)
+	<-done
+	err4 := s.Cancel(ctx, "give up", kvstore.InMemory)
+	state := ""
+	for state == "" { // until the last firing is committed
+		state, _ = s.Get(ctx, "state")
+	}
+	fmt.Println(state, len(s.Timers()), errors.Join(err, err2, err3, err4))
+	// Output:
+	// call-1 ring bob 1
+	// call-1 ring bob 2
+	// call-1 ring bob 3
+	// no answer 0 <nil>
+}
+
+func ExampleDB_AdoptDue() {
+	ctx := context.Background()
+	st := memory.New()
+	a, err := kvstore.Open[string](ctx, st, kvstore.Options{Node: "a"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	due, err := a.Create(ctx, "call-1")
+	if err != nil {
+		log.Fatal(err)
+	}
+	later, err := a.Create(ctx, "call-2")
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = errors.Join(due.At(ctx, "bill", time.Now().Add(-time.Second), "alice", kvstore.InMemory), later.After(ctx, "bill", time.Hour, "bob", kvstore.InMemory))
+	err2 := a.Close(ctx) // nobody has them now
+	b, err3 := kvstore.Open[string](ctx, st, kvstore.Options{Node: "b"})
+	if err3 != nil {
+		log.Fatal(err3)
+	}
+	defer b.Close(ctx)
+	o, err4 := b.AdoptDue(ctx, kvstore.Takeover{})
+	fmt.Println(o.Seen, o.Adopted, errors.Join(err, err2, err3, err4))
+	// Output:
+	// 1 1 <nil>
+}
+
 func ExampleOptions_schema() {
 	ctx := context.Background()
 	st := memory.New()

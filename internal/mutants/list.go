@@ -699,9 +699,9 @@ var mutations = []mutation{
 	// Ends.
 	{"a slot of the wheel that now has come to is not emptied first", "wheel.go",
 		`l > 0 && w.busy[l]&(1<<d) != 0 {`, `false && d > 0 {`, "TestWheel"},
-	{"the expirer does not see that the clock went back", "expiry.go",
+	{"the expirer does not see that the clock went back", "alarms.go",
 		`t < x.wheel.now-store.Time(jump.Milliseconds())`, `false`, "TestExpirerClock"},
-	{"an alarm that was moved to an earlier time does not wake the expirer", "expiry.go",
+	{"an alarm that was moved to an earlier time does not wake the expirer", "alarms.go",
 		`first := t < x.until`, `first := false`, "Expiry|TouchTable|OnExpired"},
 	{"what leaves memory leaves its alarms behind", "resident.go",
 		`	s.fate.Or(1)
@@ -744,6 +744,61 @@ var mutations = []mutation{
 		`const sweepAttempts = 3`, `const sweepAttempts = 1`, "TestSweepAndFaults"},
 	{"who is refused counts as swept", "sweep.go",
 		`if o := results[i].Outcome; o == store.Applied || o == store.Already {`, `if o := results[i].Outcome; o != store.Undecided {`, "TestSweepOfTheLiving"},
+	// Timers.
+	{"a timer fires before its time", "clock.go",
+		`		if t.At.After(now) {`, `		if t.At.After(now.Add(time.Second)) {`, "TestTimers"},
+	{"a timer fires for each look at it", "timer.go",
+		`		tx.disarm(t.Name)
+`, ``, "TestTimers"},
+	{"a timer that was set anew fires as the old one", "timer.go",
+		`err != nil || due != store.TimeOf(t.At) {`, `err != nil || due == 0 {`, "TestTimerChangesWhileItFires|TestTimersFail"},
+	{"a timer does not look at its payload", "timer.go",
+		`		c, err := tx.cell(timerKey(t.Name))`, `		c, err := new(cell[V]), error(nil)`, "TestTimers|TestTimerChangesWhileItFires"},
+	{"what a failed timer has changed stays", "timer.go",
+		`		return r.f(ctx, tx, Firing`, `		_ = r.f(ctx, tx, Firing`, "TestTimersFail"},
+	{"one timer that fails stops the others", "clock.go",
+		`			failed, err = true, nil
+`, `			failed = true
+`, "TestTimersFail"},
+	{"a timer that failed is forgotten", "clock.go",
+		`			if next == 0 || retry < next {`, `			if false {`, "TestTimersFail"},
+	{"an alarm that goes off while its session is rung is lost", "clock.go",
+		`		r.again = true
+`, ``, "TestTimersFail|TestTimersAtATime|TestTimerChangesWhileItFires|TestTimersAgainstAZombie"},
+	{"a session is rung twice at a time", "clock.go",
+		`if r := c.rung[id]; r != nil {`, `if r := c.rung[id]; r != nil && false {`, "TestTimersAtATime|TestTimerChangesWhileItFires"},
+	{"an adopted session's timers are not set", "alias.go",
+		`	db.timing(s, nil)
+`, ``, "TestTimersOfTheDead"},
+	{"an evicted session's timers are off", "resident.go",
+		`	if st != evicted { // whose timers go on`, `	if true {`, "TestTimersOfTheEvicted"},
+	{"a timer outlives its session's life", "commit.go",
+		`	db.unmark(s)
+`, ``, "TestTimersEnd"},
+	{"marks do not come with a claim", "marks.go",
+		`	x.marks = slices.DeleteFunc(slices.Clone(all), func(a string) bool { return !isMark(a) })
+`, ``, "TestTimersOfTheDead"},
+	{"marks are the application's aliases", "marks.go",
+		`slices.DeleteFunc(slices.Clone(all), isMark)`, `slices.Clone(all)`, "TestTimersOfTheDead|TestTimersEnd"},
+	{"a flush leaves the marks out", "flush.go",
+		`s.x.names(), max`, `s.x.aliases, max`, "TestTimersOfTheDead"},
+	{"who looks for what is due stops at a page", "due.go",
+		`		if found.Next <= r.From {`, `		if true {`, "TestAdoptDue"},
+	{"who looks for what is due takes what is not", "due.go",
+		`To: dueBefore(now + 1)`, `To: dueBefore(1 << 62)`, "TestAdoptDue"},
+	{"who looks for what is due takes what the living have", "due.go",
+		` && db.orphaned(h, alive)`, ``, "TestAdoptDue"},
+	{"what is due is looked for once", "due.go",
+		`		timer.Reset(db.opt.Lease)
+`, ``, "TestTimersEnd"},
+	{"a mark that is not of this session's alone", "marks.go",
+		`	return append(append(b, id[:whoHead]...), sum[:]...)`, `	return append(b, id[:whoWhole]...)`, "TestMarksOfSessions"},
+	{"a zero byte in a name ends it", "marks.go",
+		`b = append(append(b, s[:i]...), 0, 0xFF)`, `b = append(append(b, s[:i]...), 0, 1)`, "TestTimerMarks"},
+	{"timers and aliases are bounded apart", "marks.go",
+		`	n := len(aliases) + len(marks)
+`, `	n := max(len(aliases), len(marks))
+`, "TestTimersInvalid"},
 	// What is told of changes, and asked before them.
 	{"commits are told in any order", "commit.go",
 		`		db.tell(r)
