@@ -96,8 +96,9 @@ var mutations = []mutation{
 	{"one bad entry takes its session along", "settle.go",
 		`if blamed == nil {`, `if true {`, "TestPoison"},
 	{"what was rejected is not told", "settle.go",
-		`		db.lost(Lost{Session: s.id, Epoch: s.epoch, Cause: rejected, Entries: lost, Aliases: gone})
-`, ``, "TestPoison"},
+		`		db.lost(Lost{Session: s.id, Epoch: s.epoch, Cause: rejected, Entries: lost, Aliases: aliases, Timers: timers})
+`, `		_, _ = aliases, timers
+`, "TestPoison"},
 	{"what was rejected is not told by the next Sync", "settle.go",
 		`rejected != nil && !told`, `false && !told`, "Told|Rejected"},
 	{"what Close has handed over is settled too", "settle.go",
