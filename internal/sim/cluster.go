@@ -258,7 +258,7 @@ func (n *node) lost(l kvstore.Lost) {
 				n.tell(l.Session + "/" + key + "=" + v)
 				continue // a fence in flight, and what was pushed since: it may stand in both
 			}
-			if at := l.Session + "/" + e.Key + "=" + v; n.tell(at) > 1 {
+			if at := l.Session + "/" + key + "=" + v; n.tell(at) > 1 {
 				c.failLocked(told, "node %s: %s, %q = %s is reported lost twice", n.name, l.Session, e.Key, v)
 			}
 		}
@@ -575,7 +575,7 @@ func (c *cluster) audit() {
 			continue
 		}
 		for k, v := range t.states[t.high].view(now).cells {
-			if _, there := t.last().cells[k]; !there && t.n.wiped[t.id+"/"+toldAs(k)] == 0 && t.n.wiped[t.id] == 0 && !t.ranOut(k, now) {
+			if _, there := t.last().cells[k]; !there && !isMark(k) && t.n.wiped[t.id+"/"+toldAs(k)] == 0 && t.n.wiped[t.id] == 0 && !t.ranOut(k, now) {
 				c.failLocked(told, "node %s: %s in epoch %d, that %q = %s was deleted was neither stored nor reported lost", t.n.name, t.id, t.epoch, k, v.v)
 			}
 		}

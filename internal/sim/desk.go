@@ -178,7 +178,7 @@ func (d *desk) serve(ctx context.Context, s Step) error {
 		return d.readAll(ctx, t)
 	case Sync:
 		return d.sync(ctx, t)
-	case Count, Push, Pop, Fell:
+	case Count, Push, Pop, Fell, Arm, Disarm:
 		return d.inside(ctx, t, s, v)
 	case Crowd:
 		return d.crowd(ctx, t, 2+int(s.N%4))

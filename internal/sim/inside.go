@@ -6,19 +6,23 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/seed-6f1f505d/kvstore"
 )
 
-// This file is what a session holds beside values under keys: a counter, a queue, a tree of keys. A state has them as the store does, in the library's own entries, so that
-// what an owner stored, and what another one found, is judged like all else.
+// This file is what a session holds beside values under keys: a counter, a queue, a tree of keys, a timer. A state has them as the store does, in the library's own entries, so that
+// what an owner stored, and what another one found, is judged like all else; and what the header lists of a timer, as one entry more.
 
 const (
 	counterKey = "\x00cn"
 	endsKey    = "\x00qq"
 	itemsKey   = "\x00iq" // and a position
 	firstItem  = 1 << 63
+	timerKey   = "\x00Tt"
+	markKey    = "\x00alias " // and the alias
+	isMarked   = "marked"
 )
 
 // ownKeyOf returns by what an entry that was lost is told: its key, for an item without its position.
@@ -30,6 +34,8 @@ func ownKeyOf(e kvstore.LostEntry) string {
 		return "\x00q" + e.Key
 	case kvstore.QueueItem:
 		return "\x00i" + e.Key
+	case kvstore.TimerPayload:
+		return "\x00T" + e.Key
 	}
 	return e.Key
 }
@@ -44,6 +50,9 @@ func toldAs(key string) string {
 
 // wasTold reports whether a value of t's, which the store has never had, was reported. Caller holds mu.
 func (t *tenure) wasTold(key, v string) bool {
+	if isMark(key) {
+		return true // with the timer's payload
+	}
 	at := t.id + "/" + toldAs(key)
 	if key == counterKey || key == endsKey { // their values come again
 		return t.n.told[at]+t.n.wiped[at] > 0 || t.high >= 0 && t.states[t.high].cells[key].v == v
@@ -70,6 +79,24 @@ func (s state) ends() (head, tail uint64) {
 		return binary.BigEndian.Uint64([]byte(v)), binary.BigEndian.Uint64([]byte(v[8:]))
 	}
 	return firstItem, firstItem
+}
+
+func isMark(key string) bool { return strings.HasPrefix(key, markKey) }
+
+// markAt returns the key of the mark of a session's timer.
+func markAt(id string, at time.Time) string {
+	return markKey + string(binary.BigEndian.AppendUint64([]byte("\x00T"), uint64(at.UnixMilli()))) + "t\x00\x01" + id
+}
+
+// unmarked returns what takes the marks of a timer away.
+func (s state) unmarked() map[string]cell {
+	writes := map[string]cell{}
+	for k := range s.cells {
+		if isMark(k) {
+			writes[k] = cell{}
+		}
+	}
+	return writes
 }
 
 func itemAt(pos uint64) string { return itemsKey + string(binary.BigEndian.AppendUint64(nil, pos)) }
@@ -132,6 +159,15 @@ func (d *desk) inside(ctx context.Context, t *tenure, s Step, v string) error {
 			}
 			return err
 		})
+	case Arm:
+		at := time.Now().Add(time.Hour + time.Duration(s.N%1000)*time.Second).Truncate(time.Millisecond)
+		writes := was.unmarked()
+		writes[timerKey], writes[markAt(d.id, at)] = cell{v: v}, cell{v: isMarked}
+		return d.change(ctx, t, writes, func() error { return d.h.At(ctx, "t", at, v, kvstore.InMemory) })
+	case Disarm:
+		writes := was.unmarked()
+		writes[timerKey] = cell{}
+		return d.change(ctx, t, writes, func() error { return d.h.Cancel(ctx, "t", kvstore.InMemory) })
 	default: // Fell
 		writes := map[string]cell{}
 		for _, k := range slices.Sorted(maps.Keys(was.user().cells)) {

@@ -227,6 +227,12 @@ func (l *line) LoadRange(ctx context.Context, id string, r store.Range) (store.P
 	})
 }
 
+func (l *line) Find(ctx context.Context, r store.AliasRange) (store.Found, error) {
+	return call(ctx, l, "find", func() (store.Found, error) {
+		return l.c.truth.st.(store.Finder).Find(context.Background(), r)
+	})
+}
+
 func (l *line) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) (bool, error) {
 	return call(ctx, l, "live", func() (bool, error) { return l.c.truth.live(n, ttl) })
 }
@@ -271,4 +277,5 @@ func (l *line) Close() error { return nil }
 var (
 	_ store.Store  = (*line)(nil)
 	_ store.Ranger = (*line)(nil)
+	_ store.Finder = (*line)(nil)
 )

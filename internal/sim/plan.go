@@ -67,6 +67,8 @@ const (
 	Push                 // at the end of a queue
 	Pop                  // at its beginning
 	Fell                 // Session.DeleteTree of the root
+	Arm                  // Session.At: nobody is there for whom it would fire
+	Disarm               // Session.Cancel
 
 	// What operators do.
 	Flush
@@ -90,13 +92,13 @@ const (
 )
 
 var verbNames = [verbs]string{"event", "put", "put, expiring", "remove", "expire", "read", "read all", "main put", "main get", "delete",
-	"create", "adopt", "steal", "sync", "crowd", "poison", "count", "push", "pop", "fell", "flush", "release", "drain", "close", "kill", "start", "orphans",
+	"create", "adopt", "steal", "sync", "crowd", "poison", "count", "push", "pop", "fell", "arm", "disarm", "flush", "release", "drain", "close", "kill", "start", "orphans",
 	"pause", "cut out", "cut back", "flaky", "lapse", "jump", "mend"}
 
 func (v Verb) String() string { return verbNames[v] }
 
 // ofSession reports whether the verb is about a session.
-func (v Verb) ofSession() bool { return v <= Fell || v == Release }
+func (v Verb) ofSession() bool { return v <= Disarm || v == Release }
 
 func nodeName(i int) string    { return string(rune('a' + i)) }
 func sessionName(i int) string { return fmt.Sprint("s", i) }
@@ -139,7 +141,7 @@ func New(seed uint64, steps int) Plan {
 			s.After = time.Duration(rnd.Int64N(int64(p.Setup.Options.Lease))) + 17
 		}
 		if deep && (v == Put || v == Read) && inside.IntN(2) == 0 {
-			s.Verb = pick(inside, Count, Push, Push, Pop, Pop, Pop, Fell)
+			s.Verb = pick(inside, Count, Push, Push, Pop, Pop, Pop, Fell, Arm, Arm, Disarm)
 		}
 		p.Steps = append(p.Steps, s)
 	}

@@ -40,6 +40,9 @@ func (tr *truth) look(id string) (store.Header, state) {
 		for _, e := range snap.Entries {
 			s.cells[e.Key] = cell{string(e.Value), e.Expires}
 		}
+		for _, a := range snap.Header.Aliases {
+			s.cells[markKey+a] = cell{v: isMarked}
+		}
 	}
 	return snap.Header, s
 }
