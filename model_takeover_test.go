@@ -133,6 +133,9 @@ func (p *play) exorcise(g *saga, old *member, states []past, found shape) {
 	lost := map[string]kvstore.LostEntry{}
 	for _, l := range old.takeLost(g.id) {
 		for _, e := range l.Entries {
+			if e.Kind != kvstore.Plain {
+				continue
+			}
 			if _, twice := lost[e.Key]; twice {
 				p.fail("%s lost %q of %s twice", old.name, e.Key, g.id)
 			}

@@ -290,9 +290,10 @@ func (p *play) readAll(g *saga) {
 	all, err := p.present(g).All(p.ctx)
 	p.ok(err, "All(%s) on %s", g.id, g.owner.name)
 	got, want := maps.Collect(all), map[string]string{}
-	for k, l := range g.last().now().entries {
+	for k, l := range g.last().now().user() {
 		want[k] = l.v
 	}
+	p.lookInside(g)
 	p.log("All(%s) on %s: %v", g.id, g.owner.name, got)
 	if !maps.Equal(got, want) {
 		p.fail("All(%s) on %s is %v, want %v", g.id, g.owner.name, got, want)
@@ -309,7 +310,7 @@ func (p *play) write(g *saga) {
 	next := g.last().shape
 	var err error
 	var what string
-	switch p.rnd.IntN(12) {
+	switch p.rnd.IntN(17) {
 	case 0, 1:
 		v := p.value()
 		what = fmt.Sprintf("DB.Put %s", v)
@@ -339,6 +340,8 @@ func (p *play) write(g *saga) {
 		what = "DB.Delete"
 		err = m.db.Delete(p.ctx, g.id)
 		next, g.handle = shape{life: next.life}, nil
+	default:
+		what, next, err = p.inside(g)
 	}
 	p.log("%s on %s: %s: %v", g.id, m.name, what, err)
 	p.ok(err, "%s of %s on %s", what, g.id, m.name)

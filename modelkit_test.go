@@ -246,12 +246,17 @@ func recordOf(st store.Store, id string) (record, error) {
 		return r, err
 	}
 	r.exists, r.expires = true, snap.Header.Expires
+	var own []store.Entry
 	for _, e := range snap.Entries {
+		if strings.HasPrefix(e.Key, "\x00") {
+			own = append(own, e)
+			continue
+		}
 		var v string
 		if err := (kvstore.Msgpack{}).Decode(e.Value, &v); err != nil {
 			return r, fmt.Errorf("value of %q: %w", e.Key, err)
 		}
 		r.entries[e.Key] = leaf{v, e.Expires}
 	}
-	return r, nil
+	return r, insideOf(own, snap.Header.Aliases, r.entries)
 }
