@@ -190,12 +190,12 @@ func (s *Store) divide(changes []store.Change, places []int) (ps []*portion, lat
 
 func (s *Store) applyCall(p *portion, changes []store.Change) *call {
 	b := &s.buckets[p.bucket]
-	n := 6 + 7*len(p.places)
+	n := 7 + 7*len(p.places)
 	for _, i := range p.places {
 		n += 2*len(changes[i].Puts) + len(changes[i].Deletes)
 	}
 	args := make([]any, 0, n)
-	args = append(args, b.live, b.owned, b.nodes, b.aliases)
+	args = append(args, b.live, b.owned, b.nodes, b.aliases, b.order)
 	for _, i := range p.places {
 		args = append(args, b.session+changes[i].Session)
 	}

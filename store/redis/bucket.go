@@ -12,6 +12,7 @@ type bucket struct {
 	owned   string // a sorted set: the same, each with its owner's incarnation before it, also of those released
 	nodes   string // a hash: by incarnation, the lease, and what is known of the node
 	aliases string // a hash: by alias, the ID of the session that has it, if its header lists it
+	order   string // a sorted set: the aliases, in their order
 	confirm string // a string that is written so that replicas have something to confirm
 	session string // a session's key begins so; its ID follows
 }
@@ -20,7 +21,7 @@ func newBuckets(prefix string, n int) []bucket {
 	bs := make([]bucket, n)
 	for i := range bs {
 		tag := "{" + newTag(prefix, i, n) + "}:"
-		bs[i] = bucket{live: tag + "live", owned: tag + "owned", nodes: tag + "nodes", aliases: tag + "aliases", confirm: tag + "confirm", session: tag + "s:"}
+		bs[i] = bucket{live: tag + "live", owned: tag + "owned", nodes: tag + "nodes", aliases: tag + "aliases", order: tag + "order", confirm: tag + "confirm", session: tag + "s:"}
 	}
 	return bs
 }

@@ -62,10 +62,10 @@ func (s *Store) claimCall(r *store.ClaimRequest) *call {
 		all, keys = "a", nil
 	}
 	args := []any{
-		b.live, b.owned, b.nodes, b.aliases, b.session + r.Session,
+		b.live, b.owned, b.nodes, b.aliases, b.order, b.session + r.Session,
 		r.Owner.Incarnation[:], appendNode(nil, r.Owner.Node), r.Session, flagsOf(r.Force, "f", r.Create, "c"), proposal, all,
 	}
-	return &call{bucket: b, script: claimScript, keys: 5, args: appendFields(args, keys), writes: true}
+	return &call{bucket: b, script: claimScript, keys: 6, args: appendFields(args, keys), writes: true}
 }
 
 func readClaim(r *store.ClaimRequest, c *call) (store.Claim, error) {

@@ -19,7 +19,11 @@
 //
 // Aliases are in the same step, too, if all sessions are in one bucket: on a single server, or with [Options].Buckets at 1 where a Cluster is. In a keyspace of
 // several buckets an alias and its session would be in two slots, and no step sees both: there each change that names one is Rejected, with an
-// error that wraps [errors.ErrUnsupported], and [Store.Lookup] gives that.
+// error that wraps [errors.ErrUnsupported], and [Store.Lookup] and [Store.Find] give that.
+//
+// To be found in their order aliases are in a sorted set, too, beside the hash that says whose they are: some 100 bytes and its length more of the server's memory for each. What a program
+// wrote that did not know the set yet, Find adds to it, a thousand aliases in a script; it is noticed by their number. So while such programs still run, Find may miss aliases that
+// they have named, if they have given up as many: let it be relied on when they are gone.
 //
 // # Ranges
 //
@@ -66,7 +70,8 @@
 // The store needs the keys that begin with the prefix and a colon, or with a brace, the prefix and a colon, and a user with these rights:
 //
 //	ACL SETUSER kvstore on >secret ~kvstore:* ~{kvstore:* +eval +evalsha +info +cluster|slots +cluster|shards +command
-//	    +set +setnx +get +del +hset +hget +hmget +hgetall +hkeys +hdel +persist +pexpire +zadd +zrem +zrangebylex +time +wait +asking
+//	    +set +setnx +get +del +hset +hget +hmget +hgetall +hkeys +hlen +hscan +hdel +persist +pexpire
+//	    +zadd +zrem +zcard +zrangebylex +time +wait +asking
 //
 // Nothing is to be installed: scripts are sent when a server does not know them. The client's own log goes to the standard error output; its SetLogger
 // changes that.

@@ -85,7 +85,7 @@ func (v *servers) know(ctx context.Context, w *script, from bool) error {
 	}
 	var calls []*call
 	for _, b := range at {
-		calls = append(calls, &call{bucket: b, script: w, known: !from, source: from, keys: 4, args: []any{b.live, b.owned, b.nodes, b.aliases, 0, len(b.session)}})
+		calls = append(calls, &call{bucket: b, script: w, known: !from, source: from, keys: 5, args: []any{b.live, b.owned, b.nodes, b.aliases, b.order, 0, len(b.session)}})
 	}
 	v.s.run(ctx, calls...)
 	for _, c := range calls {

@@ -167,8 +167,8 @@ func (s *Store) meta(ctx context.Context) (buckets int, err error) {
 }
 
 // rights is what a user must be allowed, as ACL SETUSER takes it, beside the keys.
-const rights = "+eval +evalsha +info +cluster|slots +cluster|shards +command +set +setnx +get +del +hset +hget +hmget +hgetall +hkeys +hdel " +
-	"+persist +pexpire +zadd +zrem +zrangebylex +time +wait +asking"
+const rights = "+eval +evalsha +info +cluster|slots +cluster|shards +command +set +setnx +get +del +hset +hget +hmget +hgetall +hkeys +hlen +hscan +hdel " +
+	"+persist +pexpire +zadd +zrem +zcard +zrangebylex +time +wait +asking"
 
 // allowed finds out whether this user may do what the scripts do.
 func (s *Store) allowed(ctx context.Context) error {

@@ -138,7 +138,14 @@ func TestRights(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	apply(t, st, store.Change{Session: "s", Owner: o, Epoch: 1, Seq: 2, Delete: true}, store.Applied)
+	apply(t, st, store.Change{Session: "s", Owner: o, Epoch: 1, Seq: 2, Aliases: []string{"x"}}, store.Applied)
+	if err := st.client.Del(t.Context(), st.buckets[0].order).Err(); err != nil { // as an earlier version left it
+		t.Fatal(err)
+	}
+	if f, err := st.Find(t.Context(), store.AliasRange{}); err != nil || len(f.Aliases) != 1 {
+		t.Errorf("Find: %+v, %v", f, err)
+	}
+	apply(t, st, store.Change{Session: "s", Owner: o, Epoch: 1, Seq: 3, Delete: true}, store.Applied)
 }
 
 func TestLimits(t *testing.T) {

@@ -29,6 +29,10 @@ var (
 	rangeLua string
 	//go:embed scripts/lookup.lua
 	lookupLua string
+	//go:embed scripts/find.lua
+	findLua string
+	//go:embed scripts/order.lua
+	orderLua string
 	//go:embed scripts/walk.lua
 	walkLua string
 	//go:embed scripts/lease.lua
@@ -42,6 +46,8 @@ var (
 	loadScript   = newScript(loadLua)
 	rangeScript  = newScript(rangeLua)
 	lookupScript = newScript(lookupLua)
+	findScript   = newScript(findLua)
+	orderScript  = newScript(orderLua)
 	walkScript   = newScript(walkLua)
 	leaseScript  = newScript(leaseLua)
 	nodesScript  = newScript(nodesLua)

@@ -1,12 +1,12 @@
 -- apply writes changes of sessions of one bucket, each of them if its tenure holds, and answers for those that it did not write: the
 -- place, the outcome (0 failed, 2 already there, 3 fenced, 4 rejected), and the header on record, what failed, or the alias that another session has with that.
 --
--- KEYS: the sets of live sessions and of owners' sessions, the nodes, the aliases, and then the session of each change.
+-- KEYS: the sets of live sessions and of owners' sessions, the nodes, the aliases, the set of them, and then the session of each change.
 -- ARGV: how long a tombstone is kept (ms), the length of what stands before the ID in a session's key, and for each change
 --   if it only puts, and not too much: how many fields and values follow the header; the header, and those;
 --   else: "x", with "c" if it creates and "w" if it wipes; its birth in 19 digits or nothing; how many fields and values follow
 --   the header, and how many fields to delete follow them; the header; the former; the latter.
-local live, owned, nodes, aliases = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local live, owned, nodes, aliases, order = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local retention, before = ARGV[1], ARGV[2] + 1
 local get, byte = redis.pcall, string.byte
 local chunk = 4000 -- arguments that unpack takes at once; it could take 8000
@@ -46,6 +46,7 @@ local function write(key, h, header, first, last, dels, wipe, wanted)
 	end
 	if renamed then
 		for _, alias in ipairs(wanted) do
+			call('ZADD', order, 0, alias)
 			call('HSET', aliases, alias, id)
 		end
 	end
@@ -73,6 +74,7 @@ local function write(key, h, header, first, last, dels, wipe, wanted)
 		for _, alias in ipairs(names(had)) do
 			if not has[alias] and call('HGET', aliases, alias) == id then
 				call('HDEL', aliases, alias)
+				call('ZREM', order, alias)
 			end
 		end
 	end
@@ -124,7 +126,7 @@ local function named_write(key, h, header, first, last, dels, wipe)
 	return 1, h
 end
 
-for k = 5, #KEYS do
+for k = 6, #KEYS do
 	local key, sets = KEYS[k], tonumber(ARGV[a])
 	local h, verdict, wipe = get('HGET', key, 'header'), nil, nil
 	if sets and not failed and type(h) == 'string' and #h >= least then -- as most are
@@ -169,7 +171,7 @@ for k = 5, #KEYS do
 		failed[key] = true
 	end
 	if verdict ~= 1 then
-		tell(k - 4, verdict, h)
+		tell(k - 5, verdict, h)
 	end
 end
 return out

@@ -2,10 +2,10 @@
 -- 4 outbid; 0 if the header is damaged), whether it made the session, the time, the header, the node that holds it, and
 -- the entries: fields and values in turn if all are asked for, else the named fields' values.
 --
--- KEYS: the sets of live sessions and of owners' sessions, the nodes, the aliases, the session.
+-- KEYS: the sets of live sessions and of owners' sessions, the nodes, the aliases, the set of them, the session.
 -- ARGV: the claimant's incarnation; its name, with its length in 10 digits before it; the session's ID; "f" if it forces, "c" if it creates, both or
 --   neither; the epoch proposed, in 19 digits or nothing; "a" for all entries; and the named fields.
-local live, owned, nodes, aliases, key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local live, owned, nodes, aliases, order, key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local claimant, name, id, flags, proposal = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local highest = '9223372036854775807'
 
@@ -59,6 +59,7 @@ if gone or not mine then
 	for _, alias in ipairs(former) do
 		if call('HGET', aliases, alias) == id then
 			call('HDEL', aliases, alias)
+			call('ZREM', order, alias)
 		end
 	end
 	if state ~= 'D' and owner ~= claimant then
