@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -55,6 +56,7 @@ type register struct {
 	names map[string]name   // by alias; those of which there is none are not there
 	guard int64             // the revision of the session's guard; 0 if there is none
 	heads map[string]*sight // by session; with the node of the owner, where that matters
+	bad   []error           // heads, and nodes, that are damaged: their sessions seem to list nothing
 }
 
 type name struct {
@@ -84,13 +86,22 @@ func (r *register) listed(session string) bool {
 	return false
 }
 
-// register reads what there is of aliases, beside the head of a session, unless that is "". It takes as many reads as it needs to have all that it looks at in one of them.
+// register reads what there is of aliases, beside the head of a session, unless that is "".
 func (s *Store) register(ctx context.Context, session string, aliases []string) (*register, error) {
-	last := &register{heads: map[string]*sight{}}
+	heads := map[string]*sight{}
 	if session != "" {
-		last.heads[session] = &sight{}
+		heads[session] = &sight{}
 	}
-	for {
+	r, err := s.registerOf(ctx, session, aliases, heads)
+	if err == nil && len(r.bad) > 0 {
+		err = r.bad[0]
+	}
+	return r, err
+}
+
+// registerOf reads what there is of aliases, beside heads, of a session and of others. It takes as many reads as it needs to have all that it looks at in one of them.
+func (s *Store) registerOf(ctx context.Context, session string, aliases []string, heads map[string]*sight) (*register, error) {
+	for last := (&register{heads: heads}); ; {
 		var ops []clientv3.Op
 		for _, a := range aliases {
 			ops = append(ops, clientv3.OpGet(s.keys.alias(a)))
@@ -121,7 +132,8 @@ func (s *Store) register(ctx context.Context, session string, aliases []string) 
 		for _, id := range ids {
 			var g sight
 			if g, rs, err = s.see(id, last.heads[id], rs); err != nil {
-				return nil, err
+				r.bad = append(r.bad, err)
+				g = sight{head: head{Header: store.Header{Session: id}}, known: true}
 			}
 			r.heads[id] = &g
 		}
@@ -305,4 +317,61 @@ func (s *Store) Lookup(ctx context.Context, alias string) (store.Header, error) 
 	return store.JudgeLookup(h, alive, time.Now()), nil
 }
 
-var _ store.Directory = (*Store)(nil)
+// findPage is how many aliases a Find reads at most.
+const findPage = 256
+
+// Find implements [store.Finder]. It is two reads, of 256 aliases at most: which there are, and then these with the sessions that have them, in one view, so that what moved between
+// the two is found where it is, or not at all; three, if a lease matters, or one has moved.
+func (s *Store) Find(ctx context.Context, r store.AliasRange) (f store.Found, err error) {
+	if err := s.enter(ctx); err != nil {
+		return f, err
+	}
+	defer s.leave()
+	if r.To != "" && r.To <= r.From {
+		return f, nil
+	}
+	limit := findPage
+	if r.Limit > 0 {
+		limit = min(limit, r.Limit)
+	}
+	prefix := s.keys.alias("")
+	to := end(prefix)
+	if r.To != "" {
+		to = s.keys.alias(r.To)
+	}
+	page, err := s.client.Get(ctx, s.keys.alias(r.From), clientv3.WithRange(to), clientv3.WithLimit(int64(limit)+1))
+	if err != nil {
+		return f, called(ctx, err)
+	}
+	var aliases []string
+	heads := map[string]*sight{}
+	for i, kv := range page.Kvs {
+		alias := after(prefix, kv.Key)
+		if i == limit {
+			f.Next = alias
+			break
+		}
+		aliases = append(aliases, alias)
+		heads[string(kv.Value)] = &sight{}
+	}
+	if len(aliases) == 0 {
+		return f, nil
+	}
+	reg, err := s.registerOf(ctx, "", aliases, heads)
+	if err != nil {
+		return store.Found{}, err
+	}
+	now := time.Now()
+	for _, alias := range aliases {
+		if h, alive := reg.has(alias); store.JudgeLookup(h, alive, now).Epoch > 0 {
+			h.Aliases = slices.Clone(h.Aliases)
+			f.Aliases = append(f.Aliases, store.Named{Alias: alias, Header: h})
+		}
+	}
+	return f, errors.Join(reg.bad...)
+}
+
+var (
+	_ store.Directory = (*Store)(nil)
+	_ store.Finder    = (*Store)(nil)
+)

@@ -268,3 +268,102 @@ func TestLargeNamesAliases(t *testing.T) {
 		}
 	}
 }
+
+// What moves while a Find reads is found where it is, by one view of all, or not at all; and nobody is found who gave an alias up.
+func TestFindMeanwhile(t *testing.T) {
+	c := start(t, 1, member{NoFsync: true})
+	o := fresh()
+	other, st := open(t, c.url(), o), open(t, c.url(), o)
+	a := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
+	past := store.TimeOf(time.Now().Add(-time.Hour))
+	seq := map[string]uint64{}
+	has := func(id string, aliases ...string) {
+		t.Helper()
+		seq[id]++
+		ch := store.Change{Session: id, Owner: a, Epoch: 1, Seq: seq[id], Create: seq[id] == 1, Aliases: aliases}
+		if id == "gone" && seq[id] == 1 {
+			ch.Expires = past
+		}
+		apply(t, other, ch, store.Applied)
+	}
+	has("s", "a", "c", "e")
+	has("gone", "b")
+	m := &meanwhile{KV: st.client.KV}
+	st.client.KV = m
+	find := func(before func(txn int), want string) {
+		t.Helper()
+		m.n, m.before = 0, before
+		f, err := st.Find(t.Context(), store.AliasRange{})
+		got := ""
+		for _, n := range f.Aliases {
+			got += n.Alias + "=" + n.Header.Session + " "
+			if !slices.Contains(n.Header.Aliases, n.Alias) {
+				t.Errorf("%q is found of a header that lists %q", n.Alias, n.Header.Aliases)
+			}
+		}
+		if err != nil || got != want || f.Next != "" {
+			t.Errorf("Find gives %s, the rest begins at %q, error %v; want %s", got, f.Next, err, want)
+		}
+	}
+	find(func(int) {}, "a=s c=s e=s ")
+	if m.n != 2 { // which aliases there are is no transaction; the second looks for the lease of who is gone
+		t.Errorf("Find has made %d transactions", m.n)
+	}
+	find(func(txn int) {
+		switch txn {
+		case 1:
+			has("s", "c", "d")
+			has("t", "a")
+		case 2:
+			has("t")
+			has("u", "a")
+		}
+	}, "a=u c=s ")
+	if m.n != 3 {
+		t.Errorf("Find has made %d transactions", m.n)
+	}
+	find(func(txn int) {
+		if txn == 1 {
+			has("gone", "b")
+		}
+	}, "a=u b=gone c=s d=s ")
+	if m.n != 1 {
+		t.Errorf("Find has made %d transactions", m.n)
+	}
+}
+
+// A page reads no more than it may have, though nothing of it is found.
+func TestFindPage(t *testing.T) {
+	st := open(t, start(t, 1, member{NoFsync: true}).url(), fresh())
+	a := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
+	past := store.TimeOf(time.Now().Add(-time.Hour))
+	for i := range 4 {
+		ch := store.Change{Session: fmt.Sprint("s", i), Owner: a, Epoch: 1, Seq: 1, Create: true, Expires: past}
+		for j := range store.MaxAliases {
+			ch.Aliases = append(ch.Aliases, fmt.Sprintf("%d.%03d", i, j))
+		}
+		if i == 3 {
+			ch.Aliases, ch.Expires = []string{"x", "y"}, 0
+		}
+		apply(t, st, ch, store.Applied)
+	}
+	for limit, want := range map[int]int{0: 4, 1 << 40: 4, 200: 4, 128: 7} {
+		pages, got := 0, ""
+		for r := (store.AliasRange{Limit: limit}); ; {
+			f, err := st.Find(t.Context(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pages++
+			for _, n := range f.Aliases {
+				got += n.Alias + "=" + n.Header.Session + " "
+			}
+			if r.From = f.Next; f.Next == "" {
+				break
+			}
+		}
+		if got != "x=s3 y=s3 " || pages != want {
+			t.Errorf("limit %d: %s on %d pages, want %d", limit, got, pages, want)
+		}
+	}
+}

@@ -27,6 +27,7 @@
 // is a transaction by itself, after a read: it costs three round trips, one that makes a session with aliases two, and one more for each twenty that are taken at once.
 //
 // A part of a session's entries is one transaction, too: see [Store.LoadRange]. The server has keys in their order, so it costs what is read.
+// Aliases are found by their keys' order, 256 at a time at most, in two round trips or three: see [Store.Find].
 //
 // # What is durable
 //
