@@ -745,6 +745,16 @@ var mutations = []mutation{
 		`const sweepAttempts = 3`, `const sweepAttempts = 1`, "TestSweepAndFaults"},
 	{"who is refused counts as swept", "sweep.go",
 		`if o := results[i].Outcome; o == store.Applied || o == store.Already {`, `if o := results[i].Outcome; o != store.Undecided {`, "TestSweepOfTheLiving"},
+	{"bolt takes for absent a session whose key damage has altered", "store/bolt/read.go",
+		`if pages.hides(key, maxHeader+maxInline) {`, `if false {`, "TestAlteredKeys"},
+	{"bolt takes for absent an entry whose key damage has altered", "store/bolt/read.go",
+		`if r.sound.hides(key, maxRecord) {`, `if false {`, "TestAlteredKeys"},
+	{"bolt gives away an alias whose key damage has altered", "store/bolt/aliases.go",
+		`!b.upgraded && b.aliasPages.hides(`, `false && b.aliasPages.hides(`, "TestAlteredKeys"},
+	{"bolt takes for damaged what it has just deleted", "store/bolt/sound.go",
+		`			return false // the transaction has deleted it: these are the pages from before
+`, `			continue
+`, "TestContract|TestAlias"},
 	// Timers.
 	{"a timer fires before its time", "clock.go",
 		`		if t.At.After(now) {`, `		if t.At.After(now.Add(time.Second)) {`, "TestTimers"},

@@ -49,6 +49,9 @@ func (b *batch) holder(alias string) (session string, err error) {
 	}
 	v := b.aliases.Get(key)
 	if v == nil {
+		if !b.upgraded && b.aliasPages.hides(key, store.MaxSession+sumSize) {
+			return "", damagedAlias{&store.CorruptError{Alias: alias, Reason: errHidden.Error()}}
+		}
 		return "", nil
 	}
 	s, err := decodeAlias(key, v)

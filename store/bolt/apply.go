@@ -290,5 +290,5 @@ func (b *batch) find(key []byte) (header, error) {
 	if err := b.soundAt(key); err != nil { // is what is there what belongs there, and what is absent not hidden?
 		return header{}, err
 	}
-	return find(b.cursor, key)
+	return find(b.cursor, b.sound, key)
 }

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/seed-6f1f505d/kvstore/store"
 )
 
@@ -539,5 +541,72 @@ func TestOneBadPageStopsNoOther(t *testing.T) {
 	t.Logf("%d applied, %d not", applied, bad)
 	if applied < len(cs)/2 || bad == 0 {
 		t.Errorf("%d changes were applied, %d met damage", applied, bad)
+	}
+}
+
+// TestAlteredKeys has the key of a record be another one, in its place, while all else of the page is whole: the session, or the alias, is not absent.
+func TestAlteredKeys(t *testing.T) {
+	alter := func(t *testing.T, s *Store, bucket, key, altered []byte) {
+		rewrite(t, s, func(tx *bbolt.Tx) error {
+			b := tx.Bucket(bucket)
+			v := bytes.Clone(b.Get(key))
+			if v == nil {
+				t.Fatalf("there is no record under %q", key)
+			}
+			return errors.Join(b.Delete(key), b.Put(altered, v))
+		})
+	}
+	ids := []string{"a", "e", "m", "q", "z"}
+	for i, id := range ids {
+		for _, bit := range []byte{1, 2} { // some leave it above its own place, some below
+			altered := string(id[0] ^ bit)
+			if i > 0 && altered <= ids[i-1] || i < len(ids)-1 && altered >= ids[i+1] {
+				continue
+			}
+			t.Run(id+" as "+altered, func(t *testing.T) {
+				s, o := open(t, temp(t), nil), owner("a")
+				defer s.Close()
+				whole := func(id string, seq uint64) store.Change { // all of it is one record
+					return store.Change{Session: "s" + id, Owner: o, Epoch: 1, Seq: seq, Create: seq == 1, Aliases: []string{id}, Puts: entries("", "v")}
+				}
+				for _, id := range ids {
+					apply(t, s, whole(id, 1), store.Applied)
+				}
+				alter(t, s, bucketAliases, []byte(id), []byte(altered))
+				var damaged *store.CorruptError
+				if _, err := s.Lookup(t.Context(), id); !errors.As(err, &damaged) || damaged.Alias != id {
+					t.Errorf("Lookup gives %v", err)
+				}
+				apply(t, s, naming("thief", o, 1, id), store.Rejected)
+				has(t, s, "b", "")
+				apply(t, s, naming("other", o, 1, "b"), store.Applied)
+				apply(t, s, whole(id, 2), store.Applied) // whose it is names it again
+				has(t, s, id, "s"+id)
+
+				apply(t, s, store.Change{Session: "entries", Owner: o, Epoch: 1, Seq: 1, Create: true, Puts: entries("a", "v", "e", "v", "m", "v", "q", "v", "z", "v")}, store.Applied)
+				prefix := appendPrefix(nil, "entries")
+				alter(t, s, bucketSessions, appendEntryKey(nil, prefix, id), appendEntryKey(nil, prefix, altered))
+				if snap, err := s.Load(t.Context(), "entries", "b", id, "none"); !errors.As(err, &damaged) || damaged.Key != id || len(snap.Entries) > 0 {
+					t.Errorf("Load of the entry gives %v", err)
+				}
+
+				alter(t, s, bucketSessions, appendPrefix(nil, "s"+id), appendPrefix(nil, "s"+altered))
+				for what, err := range map[string]error{
+					"Load": func() error { _, err := s.Load(t.Context(), "s"+id); return err }(),
+					"Claim": func() error {
+						_, err := s.Claim(t.Context(), store.ClaimRequest{Session: "s" + id, Owner: o, Create: true})
+						return err
+					}(),
+				} {
+					if !errors.As(err, &damaged) || damaged.Session != "s"+id || !damaged.Header {
+						t.Errorf("%s gives %v", what, err)
+					}
+				}
+				rs, err := s.Apply(t.Context(), []store.Change{{Session: "s" + id, Owner: o, Epoch: 1, Seq: 1, Create: true}})
+				if err == nil && rs[0].Outcome == store.Applied {
+					t.Error("it is made again")
+				}
+			})
+		}
 	}
 }

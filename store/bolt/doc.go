@@ -63,7 +63,7 @@
 //
 // No page of sessions or aliases is believed before the pages from the root to it were looked at: one with a wrong count, length or
 // place, or with keys that do not belong there, is an error to a Load, a claim, a walk and a Find; these two end there. So nothing is
-// absent because damage hides it, and no old version of a record comes back from behind the end of a page. Nor does a write wash damage away:
+// absent because damage hides it (not even if that has altered its key alone), and no old version of a record comes back from behind the end of a page. Nor does a write wash damage away:
 // such a page stays as it is, and changes that need it are Undecided. No session is lost to a write that was not lost before,
 // and none that damage hides is made again at epoch 1; nor is an alias that damage hides given to another. A damaged record of an alias is
 // written anew by the next change of its session.

@@ -60,7 +60,7 @@ func (s *Store) load(ctx context.Context, session string, read func(rd *reader) 
 		var h header
 		err = safely(func() (err error) {
 			if err = pages.record(key, false); err == nil {
-				h, err = find(rd.cursor, key)
+				h, err = find(rd.cursor, pages, key)
 			}
 			return err
 		})
@@ -89,11 +89,14 @@ func (s *Store) load(ctx context.Context, session string, read func(rd *reader) 
 
 // find reads the header record under key. Absent gives the zero header; anything
 // that is not as it should be is an error.
-func find(c *bbolt.Cursor, key []byte) (h header, err error) {
+func find(c *bbolt.Cursor, pages *sound, key []byte) (h header, err error) {
 	k, v := c.Seek(key)
 	if !bytes.Equal(k, key) {
 		if isEntryOf(k, key) {
 			return h, corruptHeader(key, errors.New("it is missing, and there are entries"))
+		}
+		if pages.hides(key, maxHeader+maxInline) {
+			return h, corruptHeader(key, errHidden)
 		}
 		return h, nil
 	}
@@ -228,6 +231,9 @@ func (r *reader) entry(name string) (e store.Entry, ok bool, err error) {
 		if !bytes.Equal(k, key) {
 			if name == "" && h.flags&flagApart != 0 {
 				return errors.New("the record is missing")
+			}
+			if r.sound.hides(key, maxRecord) {
+				return errHidden
 			}
 			return nil
 		}

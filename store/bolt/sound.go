@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"sort"
 	"unsafe"
 
 	"go.etcd.io/bbolt"
@@ -244,6 +245,39 @@ func search(page []byte, key []byte) int {
 	}
 	return max(i-1, 0)
 }
+
+// hides reports whether the leaf that path leads to, where key belongs and no record has it, has its record all the same, under a key that damage has
+// altered. The order of the keys was found to hold, so that record is beside the place of key; and its checksum, which is of key and content, is
+// right with key. Contents above most are no such record.
+func (s *sound) hides(key []byte, most int) bool {
+	page := s.leaf().page
+	at := func(i int) (k, v []byte) {
+		x := page[pageHeader+i*elemSize:]
+		pos, ksize, vsize := native.Uint32(x[4:]), native.Uint32(x[8:]), native.Uint32(x[12:])
+		return x[pos : pos+ksize], x[pos+ksize : pos+ksize+vsize]
+	}
+	n := int(native.Uint16(page[10:]))
+	next := sort.Search(n, func(i int) bool {
+		k, _ := at(i)
+		return bytes.Compare(k, key) > 0
+	})
+	for i := max(next-1, 0); i < min(next+1, n); i++ {
+		k, v := at(i)
+		if bytes.Equal(k, key) {
+			return false // the transaction has deleted it: these are the pages from before
+		}
+		if len(v) > most {
+			continue
+		}
+		if _, err := unseal(key, v); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// errHidden is of a record that is there, under a key that damage has altered.
+var errHidden = errors.New("the key of its record is damaged")
 
 // record makes sure of the pages where key belongs, and that a record under it is one.
 func (s *sound) record(key []byte, merges bool) error {
