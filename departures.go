@@ -84,6 +84,8 @@ func (db *DB[V]) Departures(ctx context.Context) iter.Seq2[store.Node, error] {
 
 // living returns the nodes whose leases run.
 func (db *DB[V]) living(ctx context.Context) (map[store.Incarnation]store.Node, error) {
+	ctx, cancel := context.WithTimeout(ctx, db.opt.StoreTimeout)
+	defer cancel()
 	nodes, err := db.store.Nodes(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("kvstore: the store does not list its nodes: %w", err)

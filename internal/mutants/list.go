@@ -761,12 +761,15 @@ var mutations = []mutation{
 	{"a timer fires for each look at it", "timer.go",
 		`		tx.disarm(t.Name)
 `, ``, "TestTimers"},
-	{"a timer that was set anew fires as the old one", "timer.go",
-		`err != nil || due != store.TimeOf(t.At) {`, `err != nil || due == 0 {`, "TestTimerChangesWhileItFires|TestTimersFail"},
+	{"a timer that was set anew while nobody looked fires at the old time", "timer.go",
+		`err != nil || due != store.TimeOf(t.At) {`, `err != nil || due == 0 {`, "TestTimerMovesBeforeItFires"},
 	{"a timer does not look at its payload", "timer.go",
 		`		c, err := tx.cell(timerKey(t.Name))`, `		c, err := new(cell[V]), error(nil)`, "TestTimers|TestTimerChangesWhileItFires"},
 	{"what a failed timer has changed stays", "timer.go",
-		`		return r.f(ctx, tx, Firing`, `		_ = r.f(ctx, tx, Firing`, "TestTimersFail"},
+		`		return r.f(ctx, tx, Firing[V]{Session: tx.s.id, Epoch: epoch, Name: t.Name, At: t.At, Payload: c.val})
+`, `		_ = r.f(ctx, tx, Firing[V]{Session: tx.s.id, Epoch: epoch, Name: t.Name, At: t.At, Payload: c.val})
+		return nil
+`, "TestTimersFail"},
 	{"one timer that fails stops the others", "clock.go",
 		`			failed, err = true, nil
 `, `			failed = true
@@ -802,6 +805,10 @@ var mutations = []mutation{
 	{"what is due is looked for once", "due.go",
 		`		timer.Reset(db.opt.Lease)
 `, ``, "TestTimersEnd"},
+	{"who asks for the living waits for ever", "departures.go",
+		`	ctx, cancel := context.WithTimeout(ctx, db.opt.StoreTimeout)
+	defer cancel()
+	nodes, err := db.store.Nodes(ctx)`, `	nodes, err := db.store.Nodes(ctx)`, "TestFaultsTimers"},
 	{"a mark that is not of this session's alone", "marks.go",
 		`	return append(append(b, id[:whoHead]...), sum[:]...)`, `	return append(b, id[:whoWhole]...)`, "TestMarksOfSessions"},
 	{"a zero byte in a name ends it", "marks.go",
