@@ -28,7 +28,7 @@ const (
 	steal                    // whoever has it
 	reload                   // only if it is ours: it was evicted
 	vacant                   // likewise; or else a place for a new one, which has no life yet
-	sweep                    // not at all: it is being ended in the store, where it is nobody's, and whoever asks for it waits
+	sweep                    // not at all: it is being ended in the store, or indexed there, where it is nobody's, and whoever asks for it waits
 )
 
 // stripe serializes what brings sessions in: of all goroutines that ask for one
@@ -328,7 +328,7 @@ func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread 
 	s.verified.Store(gen)
 	if len(h.Aliases) > 0 || h.Schema > db.opt.Schema {
 		x := s.more()
-		x.setNames(h.Aliases)
+		x.setNames(h.Aliases, db.terms)
 		x.schema = h.Schema
 	}
 	s.expires.Store(int64(h.Expires))
@@ -345,7 +345,7 @@ func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread 
 	for i := range entries {
 		e := s.at(entries[i].Key)
 		e.stored = true
-		c, err := db.decode(&entries[i])
+		c, err := db.decode(s.id, &entries[i])
 		if err != nil {
 			e.cell.Store(nil) // whoever asks for it is told
 			continue

@@ -74,17 +74,21 @@ func (a *aliasing) of(was []string) []string {
 	return next
 }
 
-// enlist makes the aliases known of a session that came in.
+// enlist makes the aliases known of a session that came in, and the terms by which indexes find it.
 func (db *DB[V]) enlist(s *session[V]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != live || s.x == nil {
+	if s.state != live {
 		return
 	}
-	db.timing(s, nil)
-	for _, a := range s.x.aliases {
-		db.names.take(a, s)
+	if s.x != nil {
+		db.timing(s, nil)
+		db.terms.moved(s, nil, s.x.marks)
+		for _, a := range s.x.aliases {
+			db.names.take(a, s)
+		}
 	}
+	db.remark(s)
 }
 
 // takeAliases gives a session the aliases that ch adds, among those on this node, and finds its marks. After an error it has none of them more than before. Caller holds mu, and makes the
@@ -95,11 +99,17 @@ func (db *DB[V]) takeAliases(s *session[V], ch *change[V]) error {
 	}
 	x := s.more()
 	next, marks := x.aliases, x.marks
+	if ch.ending { // they go with its life
+		next, marks = nil, nil
+	}
 	if ch.aliases.any() {
-		next = ch.aliases.of(x.aliases)
+		next = ch.aliases.of(next)
 	}
 	if ch.marks.any() {
-		marks = ch.marks.of(s.id, x.marks)
+		marks = ch.marks.of(s.id, marks)
+		if ch.marks.terms {
+			marks = db.termed(s, ch, marks)
+		}
 	}
 	if err := limitNames(s.id, next, marks); err != nil {
 		return err

@@ -120,6 +120,9 @@ func (db *DB[V]) commit(ctx context.Context, s *session[V], ch *change[V]) error
 			}
 			return err
 		}
+		if db.terms != nil {
+			ch.marks.terms = db.reterms(s, ch)
+		}
 		if ch.waits() {
 			if ch.end != 0 {
 				s.expires.Store(int64(ch.end)) // its alarm goes off before, and is set anew then

@@ -105,6 +105,9 @@ func (db *DB[V]) expireNow(a alarm[V], now time.Time) {
 		again(later)
 		return
 	}
+	if db.terms != nil {
+		ch.marks.terms = db.reterms(s, ch)
+	}
 	// A few bytes. If there is no room even for them, what has expired can wait for its end: nobody sees it any more.
 	need := db.need(s, ch)
 	if !db.budget.try(need) {
@@ -114,6 +117,11 @@ func (db *DB[V]) expireNow(a alarm[V], now time.Time) {
 	if !s.queued && !db.lane(s).push(s, db.now()) {
 		db.budget.release(need)
 		return // closing; the store judges the expiry, too
+	}
+	if ch.marks.any() {
+		if err := db.takeAliases(s, ch); err != nil { // too many names: it is in no index any more
+			ch.marks.next = db.terms.without(s.marks(), ch.writes[0].key)
+		}
 	}
 	db.change(s, ch)
 }

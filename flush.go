@@ -322,6 +322,9 @@ func (b *batch[V]) encode(db *DB[V], f *flight[V]) {
 		}
 		if it.err != nil {
 			b.arena = b.arena[:start]
+			if db.terms.of(it.key) != nil { // or others would find the session by what is not stored
+				f.change.Aliases = db.terms.without(f.change.Aliases, it.key)
+			}
 			continue
 		}
 		if db.opt.DetectMutation && !isRaw(it.key) {

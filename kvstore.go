@@ -32,8 +32,9 @@ type DB[V any] struct {
 	listeners listeners[V] // here nothing is written that a commit would have to wait for
 	judges    judges[V]
 
-	sessions index[V] // the map
-	names    names[V] // and by aliases
+	sessions index[V]      // the map
+	names    names[V]      // and by aliases
+	terms    *catalogue[V] // and by indexes; nil: none is declared
 	stripes  [64]stripe[V]
 	absent   *cell[V]     // stands for "known not to exist"
 	size     func(*V) int // of a value in memory
@@ -95,7 +96,10 @@ type bond[V any] struct {
 // the store; ctx bounds only that. The caller closes st, after Close. Several DBs may use one
 // st: each is a node of its own. An Options or a V that cannot be right is an error that matches ErrInvalid: a
 // V, too, of which the codec Msgpack would lose something.
-func Open[V any](ctx context.Context, st store.Store, o Options) (*DB[V], error) {
+//
+// With indexes, sessions are found by what is in their values: see Index. Their declarations hold for this DB: nodes that share a store should have the
+// same ones. An error that wraps errors.ErrUnsupported says that st cannot keep any.
+func Open[V any](ctx context.Context, st store.Store, o Options, indexes ...Index[V]) (*DB[V], error) {
 	t := reflect.TypeFor[V]()
 	o, err := o.resolve(t, st)
 	if err != nil {
@@ -136,6 +140,14 @@ func Open[V any](ctx context.Context, st store.Store, o Options) (*DB[V], error)
 	}
 	if o.MaxResident > 0 {
 		db.sieve, db.lifelines = &sieve[V]{max: o.MaxResident}, new(lifelines)
+	}
+	if db.terms, err = newCatalogue(indexes); err != nil {
+		return nil, err
+	}
+	if db.terms != nil {
+		if err := db.keepsMarks(ctx, "indexes"); err != nil {
+			return nil, err
+		}
 	}
 	if err := db.join(ctx); err != nil {
 		return nil, err

@@ -89,6 +89,7 @@ func (db *DB[V]) load(ctx context.Context, s *session[V], keys []string, l *load
 			}
 		}
 	}
+	db.remark(s)
 	s.mu.Unlock()
 	if l.err = err; err != nil && db.ctx.Err() != nil {
 		l.err = ErrClosed // Close cut the call off
@@ -150,7 +151,7 @@ func (db *DB[V]) loadCells(ctx context.Context, s *session[V], keys []string) (m
 		if cells[e.Key] == nil {
 			continue // nobody has asked for it
 		}
-		c, err := db.decode(e)
+		c, err := db.decode(s.id, e)
 		if err != nil {
 			delete(cells, e.Key)
 			damage = errors.Join(damage, fmt.Errorf("kvstore: session %q, key %q: %w", s.id, e.Key, err))
@@ -231,7 +232,7 @@ func (db *DB[V]) loadAll(ctx context.Context, s *session[V]) error {
 	cells := make([]*cell[V], len(snap.Entries))
 	bad := make(map[string]error)
 	for i := range snap.Entries {
-		if cells[i], err = db.decode(&snap.Entries[i]); err != nil {
+		if cells[i], err = db.decode(s.id, &snap.Entries[i]); err != nil {
 			bad[snap.Entries[i].Key] = err
 		}
 	}
@@ -258,6 +259,7 @@ func (db *DB[V]) loadAll(ctx context.Context, s *session[V]) error {
 		s.main.stored = false
 		s.main.cell.Store(db.absent)
 	}
+	db.remark(s)
 	if s.x == nil {
 		return nil
 	}

@@ -19,7 +19,8 @@ import (
 // Marks begin with a zero byte, which no alias of the application may, and then tell what they are:
 //
 //	0x00 'T' due(8) text(name) who     a timer that is armed; due is in milliseconds, big endian
-//	0x00 'X' text(index) text(term) who   a term by which an index finds the session
+//	0x00 'X' text(index) text(term) who   a term by which an index finds the session; see terms.go
+//	0x00 'X' text(index) 0x00 0x00 who    it has none in that index
 //
 // text is the bytes of a string in a form that keeps their order, and of which none is the beginning of another: a zero byte becomes 0x00 0xFF, and
 // 0x00 0x01 ends it (as in the tuple layer of FoundationDB). who makes it unlike any other session's: its ID, or, of a long one, the beginning and a hash.
@@ -98,9 +99,54 @@ func parseTimer(mark string) (name string, due store.Time, ok bool) {
 	return name, store.Time(binary.BigEndian.Uint64([]byte(mark[2:10]))), ok
 }
 
+// indexPrefix is how all marks of an index begin. What is behind them, and before those of any other index, is indexEnd of it.
+func indexPrefix(index string) string {
+	return string(appendText([]byte{ownMark, markTerm}, index))
+}
+
+// indexEnd is where the marks of an index end.
+func indexEnd(prefix string) string { return prefix[:len(prefix)-1] + "\x02" }
+
+// noTerm stands for the text of a term where there is none: no text begins so, and it is before them all.
+const noTerm = "\x00\x00"
+
+// termMark is the mark of a term that a session has in the index with that prefix.
+func termMark(prefix, term, id string) string {
+	b := make([]byte, 0, len(prefix)+len(term)+2+min(len(id), whoWhole))
+	return string(appendWho(appendText(append(b, prefix...), term), id))
+}
+
+// nullMark is the mark of a session that has no term there.
+func nullMark(prefix, id string) string {
+	b := make([]byte, 0, len(prefix)+len(noTerm)+min(len(id), whoWhole))
+	return string(appendWho(append(append(b, prefix...), noTerm...), id))
+}
+
+// isTermMark reports whether a mark is of an index.
+func isTermMark(mark string) bool {
+	return len(mark) > 1 && mark[0] == ownMark && mark[1] == markTerm
+}
+
+// parseTerm returns what the mark of an index says; null: that the session has no term there. ok is false if it is of none.
+func parseTerm(mark string) (index, term string, null, ok bool) {
+	if !isTermMark(mark) {
+		return "", "", false, false
+	}
+	index, rest, ok := cutText([]byte(mark[2:]))
+	if !ok {
+		return "", "", false, false
+	}
+	if bytes.HasPrefix(rest, []byte(noTerm)) {
+		return index, "", true, true
+	}
+	term, _, ok = cutText(rest)
+	return index, term, false, ok
+}
+
 // marking is what a commit does to a session's marks.
 type marking struct {
 	timers []arming
+	terms  bool     // the terms of indexes are others after it: set under the session's mu, by reterms
 	next   []string // the marks that the session has after it, found by takeAliases
 }
 
@@ -110,9 +156,9 @@ type arming struct {
 	due  store.Time
 }
 
-func (m *marking) any() bool { return len(m.timers) > 0 }
+func (m *marking) any() bool { return len(m.timers) > 0 || m.terms }
 
-// of returns, in a new list, the marks that session id has after it.
+// of returns, in a new list, the marks that session id has after it, but for terms.
 func (m *marking) of(id string, was []string) []string {
 	next := slices.DeleteFunc(slices.Clone(was), func(mark string) bool {
 		name, _, ok := parseTimer(mark)
@@ -123,6 +169,7 @@ func (m *marking) of(id string, was []string) []string {
 			next = append(next, timerMark(id, a.name, a.due))
 		}
 	}
+	slices.Sort(next)
 	return next
 }
 
@@ -148,11 +195,12 @@ func limitNames(id string, aliases, marks []string) error {
 	return fmt.Errorf("%w: session %q would have %d %s with %d bytes, at most %d with %d are allowed", ErrTooLarge, id, n, what, size, store.MaxAliases, store.MaxAliasBytes)
 }
 
-// setMarks gives a session its marks, and sets its alarm by them. Caller holds mu.
+// setMarks gives a session its marks, which are sorted, sets its alarm by them, and has it found by its terms. Caller holds mu.
 func (db *DB[V]) setMarks(s *session[V], next []string) {
 	was := s.x.marks
 	s.x.marks = slices.Clone(next) // a copy: see setAliases
 	db.timing(s, was)
+	db.terms.moved(s, was, s.x.marks)
 }
 
 // unmark takes all marks from a session. Caller holds mu.
@@ -163,6 +211,7 @@ func (db *DB[V]) unmark(s *session[V]) {
 	was := s.x.marks
 	s.x.marks = nil
 	db.timing(s, was)
+	db.terms.moved(s, was, nil)
 }
 
 // names returns the aliases that the header of a session is to have: those of the application, and the marks. Caller holds mu.
@@ -173,10 +222,12 @@ func (x *extra[V]) names() []string {
 	return append(append(make([]string, 0, len(x.aliases)+len(x.marks)), x.aliases...), x.marks...)
 }
 
-// setNames is the inverse: it takes what stood in a header.
-func (x *extra[V]) setNames(all []string) {
+// setNames is the inverse: it takes what stood in a header. Marks of indexes that this DB does not declare stay behind: whatever it writes of the session
+// next, it writes without them, as it does not know whether they are still right; and if it writes nothing they are.
+func (x *extra[V]) setNames(all []string, c *catalogue[V]) {
 	x.aliases = slices.DeleteFunc(slices.Clone(all), isMark)
-	x.marks = slices.DeleteFunc(slices.Clone(all), func(a string) bool { return !isMark(a) })
+	x.marks = slices.DeleteFunc(slices.Clone(all), func(a string) bool { return !isMark(a) || isTermMark(a) && c.indexOf(a) == nil })
+	slices.Sort(x.marks)
 }
 
 // told returns, of names that a header has lost, the aliases of the application and the names of timers.

@@ -62,15 +62,72 @@ func TestMarksOfSessions(t *testing.T) {
 	}
 }
 
-// FuzzMark reads marks that another version may have written, or nobody: what is taken for a timer's is what timerMark would make of it.
+// The marks of an index stand in the order of its terms, before which come those of sessions without one, and apart from those of any other index.
+func TestTermMarks(t *testing.T) {
+	type mark struct {
+		index, term string
+		null        bool
+	}
+	var all []mark
+	for _, index := range marked {
+		all = append(all, mark{index, "", true})
+		for _, term := range marked {
+			all = append(all, mark{index: index, term: term})
+		}
+	}
+	of := func(m mark) string {
+		if m.null {
+			return nullMark(indexPrefix(m.index), "id")
+		}
+		return termMark(indexPrefix(m.index), m.term, "id")
+	}
+	rank := func(m mark) int { return map[bool]int{true: 0, false: 1}[m.null] }
+	for _, a := range all {
+		m, prefix := of(a), indexPrefix(a.index)
+		if index, term, null, ok := parseTerm(m); !ok || index != a.index || term != a.term || null != a.null || !isMark(m) || !isTermMark(m) {
+			t.Errorf("the mark of %+v says %q, %q, %t (%t)", a, index, term, null, ok)
+		}
+		if _, _, ok := parseTimer(m); ok {
+			t.Errorf("the mark of %+v is taken for a timer's", a)
+		}
+		for _, b := range all {
+			want := cmp.Or(cmp.Compare(a.index, b.index), cmp.Compare(rank(a), rank(b)), cmp.Compare(a.term, b.term))
+			if got := cmp.Compare(m, of(b)); got != want {
+				t.Errorf("the marks of %+v and %+v compare as %d, want %d", a, b, got, want)
+			}
+			if in := of(b) >= prefix && of(b) < indexEnd(prefix); in != (a.index == b.index) {
+				t.Errorf("the mark of %+v among those of index %q: %t", b, a.index, in)
+			}
+			if !a.null && b == (mark{index: a.index, term: b.term}) && says(m[len(prefix):], b.term) != (a.term == b.term) {
+				t.Errorf("the mark of %+v says %q: %t", a, b.term, a.term != b.term)
+			}
+		}
+	}
+}
+
+// FuzzMark reads marks that another version may have written, or nobody: what is taken for a timer's, or an index's, is what timerMark or termMark would make
+// of it.
 func FuzzMark(f *testing.F) {
 	for _, name := range marked {
 		f.Add(timerMark("id", name, 1000))
+	}
+	for _, term := range marked {
+		f.Add(termMark(indexPrefix("i/1"), term, "id"))
+		f.Add(nullMark(indexPrefix(term), "id"))
 	}
 	f.Add("")
 	f.Add("\x00T1234567\x00\x01")
 	f.Add("\x00T12345678\x00\x02\x00\x01")
 	f.Fuzz(func(t *testing.T, mark string) {
+		if index, term, null, ok := parseTerm(mark); ok {
+			want := termMark(indexPrefix(index), term, "")
+			if null {
+				want = nullMark(indexPrefix(index), "")
+			}
+			if !strings.HasPrefix(mark, want) || !null && !says(mark[len(indexPrefix(index)):], term) {
+				t.Errorf("%q is taken for term %q (%t) of index %q, whose marks begin with %q", mark, term, null, index, want)
+			}
+		}
 		name, due, ok := parseTimer(mark)
 		if !ok {
 			return

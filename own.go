@@ -131,12 +131,15 @@ func (db *DB[V]) append(dst []byte, key string, c *cell[V]) ([]byte, error) {
 	return out, nil
 }
 
-// decode is the inverse.
-func (db *DB[V]) decode(e *store.Entry) (*cell[V], error) {
+// decode is the inverse, of an entry of the session id.
+func (db *DB[V]) decode(id string, e *store.Entry) (*cell[V], error) {
 	if isRaw(e.Key) {
 		c := newRaw[V](e.Value)
 		c.expires = e.Expires
 		return c, nil
+	}
+	if of := db.terms.of(e.Key); of != nil {
+		return db.decodeIndexed(id, e, of)
 	}
 	c := &cell[V]{expires: e.Expires}
 	if err := db.decodeValue(e.Value, &c.val); err != nil {

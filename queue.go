@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"math"
-	"time"
 
 	"github.com/seed-6f1f505d/kvstore/store"
 )
@@ -214,7 +213,7 @@ func (q *TxQueue[V]) pushValue(v V, front bool) error {
 	if q.err != nil {
 		return q.err
 	}
-	c, err := q.tx.db.newCell(q.tx.s.id, "", v, time.Time{})
+	c, err := q.tx.db.newItem(q.tx.s.id, v)
 	if err != nil {
 		return fmt.Errorf("queue %q: %w", q.name, err)
 	}
@@ -301,7 +300,7 @@ func (q *Queue[V]) push(ctx context.Context, v V, front bool) error {
 	if err := checkName(id, "queue", q.name); err != nil {
 		return err
 	}
-	c, err := db.newCell(id, "", v, time.Time{})
+	c, err := db.newItem(id, v)
 	if err != nil {
 		return fmt.Errorf("queue %q: %w", q.name, err)
 	}

@@ -52,7 +52,7 @@ type front[V any] struct {
 // 96 bytes, and 48 for its front.
 //
 // Locks, in the order in which they are taken: stripe.mu, session.mu, lane.mu. The sieve's, the
-// expirer's, the notifier's and the listeners' are last, and nothing is taken under them. None is held
+// expirer's, the notifier's, the listeners' and the catalogue's are last, and nothing is taken under them. None is held
 // across a call to the store, a channel, a codec or a function of the application.
 type session[V any] struct {
 	*front[V]
@@ -291,6 +291,8 @@ func (db *DB[V]) leave(s *session[V], st state, why error) {
 	s.main.cell.Store(nil)
 	if st != evicted { // whose timers go on
 		db.unmark(s)
+	} else {
+		db.terms.moved(s, s.marks(), nil)
 	}
 	x := s.x
 	s.x = nil

@@ -124,6 +124,9 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 		s.saved = max(s.saved, f.ver) // all of it was handed over
 	}
 
+	if !leaves {
+		db.disowned(s, bad)
+	}
 	var rejected error
 	if len(lost)+len(gone) > 0 {
 		rejected = &RejectedError{Session: s.id, Keys: bad, Err: why}

@@ -152,7 +152,7 @@ func (db *DB[V]) readSpan(ctx context.Context, s *session[V], p part) error {
 		for i := range page.Entries {
 			var c *cell[V]
 			if p.values {
-				if c, err = db.decode(&page.Entries[i]); err != nil {
+				if c, err = db.decode(s.id, &page.Entries[i]); err != nil {
 					c = nil
 				}
 			}
@@ -185,6 +185,7 @@ func (db *DB[V]) readSpan(ctx context.Context, s *session[V], p part) error {
 		if page.Next == "" {
 			s.learned(p.span)
 		}
+		db.remark(s)
 		s.mu.Unlock()
 		db.count.loads.Add(1)
 		if err := db.gather(ctx, s, life, ending); err != nil || page.Next == "" {

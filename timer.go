@@ -117,10 +117,10 @@ func (tx *Tx[V]) At(name string, at time.Time, payload V) error {
 	if err := checkName(tx.s.id, "timer", name); err != nil {
 		return err
 	}
-	if err := tx.db.keepsMarks(tx.ctx); err != nil {
+	if err := tx.db.keepsMarks(tx.ctx, "timers"); err != nil {
 		return err
 	}
-	c, err := tx.db.newCell(tx.s.id, "", payload, time.Time{})
+	c, err := tx.db.newItem(tx.s.id, payload)
 	if err != nil {
 		return fmt.Errorf("timer %q: %w", name, err)
 	}
@@ -247,18 +247,18 @@ func first(marks []string) (name string, due store.Time) {
 type supported struct{ yes atomic.Bool }
 
 // keepsMarks returns why the store does not find marks, or did not answer. Only the first call that has an answer asks it.
-func (db *DB[V]) keepsMarks(ctx context.Context) error {
+func (db *DB[V]) keepsMarks(ctx context.Context, what string) error {
 	if db.supported.yes.Load() {
 		return nil
 	}
-	f, err := db.finder("timers")
+	f, err := db.finder(what)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, db.opt.StoreTimeout)
 	defer cancel()
 	if _, err := f.Find(ctx, store.AliasRange{From: dueBefore(0), To: dueBefore(1), Limit: 1}); err != nil {
-		return fmt.Errorf("kvstore: does the store keep timers? %w", err)
+		return fmt.Errorf("kvstore: does the store keep %s? %w", what, err)
 	}
 	db.supported.yes.Store(true)
 	return nil

@@ -17,15 +17,28 @@ type summed[V any] struct {
 	sum  uint64
 }
 
-// newCell makes a version of an entry, after checking what can be checked at once.
+// newCell makes a version of an entry, after checking what can be checked at once. A panic in a function of the application reaches its caller.
 func (db *DB[V]) newCell(id, key string, v V, expires time.Time) (*cell[V], error) {
 	if err := checkKey(id, key); err != nil {
 		return nil, err
 	}
+	return db.makeCell(id, key, db.terms.of(key), v, expires)
+}
+
+// newItem makes a version of an entry of the library's own that has a value: no index is about it.
+func (db *DB[V]) newItem(id string, v V) (*cell[V], error) {
+	return db.makeCell(id, "", nil, v, time.Time{})
+}
+
+// makeCell is newCell, of a key that the indexes of are about.
+func (db *DB[V]) makeCell(id, key string, of []*declared[V], v V, expires time.Time) (*cell[V], error) {
 	var c *cell[V]
-	if db.opt.DetectMutation {
+	switch {
+	case of != nil:
+		c = &new(indexed[V]).cell
+	case db.opt.DetectMutation:
 		c = &new(summed[V]).cell
-	} else {
+	default:
 		c = new(cell[V])
 	}
 	c.val = v
@@ -43,6 +56,11 @@ func (db *DB[V]) newCell(id, key string, v V, expires time.Time) (*cell[V], erro
 	if db.opt.DetectMutation {
 		if b, err := db.append(nil, key, c); err == nil {
 			(*summed[V])(unsafe.Pointer(c)).sum = xxhash.Sum64(b)
+		}
+	}
+	if of != nil {
+		if err := (*indexed[V])(unsafe.Pointer(c)).find(id, key, of); err != nil {
+			return nil, err
 		}
 	}
 	return c, nil
