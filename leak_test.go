@@ -303,7 +303,7 @@ func TestCloseInNoTime(t *testing.T) {
 // know fails it.
 func TestEveryMethodAfterClose(t *testing.T) {
 	exempt := map[string]bool{ // they cannot fail
-		"DB.Close": true, "DB.Health": true, "DB.Stats": true,
+		"DB.Close": true, "DB.Health": true, "DB.Stats": true, "DB.Resident": true,
 		"Session.ID": true, "Session.Epoch": true, "Session.Lag": true, "Session.Expires": true,
 		"Session.Queue": true, "Session.KeyQueue": true, "Session.Aliases": true, "Session.Timers": true, "Queue.Name": true, "KeyQueue.Name": true,
 	}
@@ -322,7 +322,7 @@ func TestEveryMethodAfterClose(t *testing.T) {
 			}
 			cancel()
 			args := map[reflect.Type]reflect.Value{}
-			for _, v := range []any{o.ctx, "s", 1, int64(1), time.Now(), kvstore.Takeover{}, kvstore.Sweeping{}, time.Hour, kvstore.Preload{}, kvstore.Version{}, kvstore.InMemory, kvstore.Filter{},
+			for _, v := range []any{o.ctx, "s", 1, int64(1), time.Now(), kvstore.Takeover{}, kvstore.Sweeping{}, time.Hour, kvstore.Preload{}, kvstore.Version{}, kvstore.InMemory, kvstore.Filter{}, kvstore.Query[string]{},
 				func(*kvstore.Tx[string]) error { return nil }, func(kvstore.Commit[string]) {}, func(context.Context, kvstore.Commit[string]) error { return nil },
 				func(context.Context, *kvstore.Tx[string], kvstore.Firing[string]) error { return nil }} {
 				args[reflect.TypeOf(v)] = reflect.ValueOf(v)
@@ -372,7 +372,10 @@ func TestEveryMethodAfterClose(t *testing.T) {
 					tried++
 				}
 			}
-			if tried < 45 {
+			for id := range o.db.Resident(nil) {
+				t.Errorf("session %q is resident after Close", id)
+			}
+			if tried < 47 {
 				t.Errorf("only %d methods were tried", tried)
 			}
 		})

@@ -61,7 +61,7 @@ func (i *inspector) called(what string) {
 	}
 	for lock, mu := range map[string]*sync.Mutex{
 		"the sieve": &db.sieve.mu, "the expirer": &db.expirer.mu, "the notifier": &db.notes.mu, "the budget": &db.budget.mu,
-		"the lifelines": &db.lifelines.mu, "the lease": &db.lease.mu, "the tasks": &db.tasks.mu,
+		"the lifelines": &db.lifelines.mu, "the catalogue": &db.terms.mu, "the lease": &db.lease.mu, "the tasks": &db.tasks.mu,
 	} {
 		free(lock, mu)
 	}
@@ -85,6 +85,16 @@ func (i *inspector) Apply(ctx context.Context, changes []store.Change) ([]store.
 func (i *inspector) Sessions(ctx context.Context, q store.Query) iter.Seq2[store.Header, error] {
 	i.called("Sessions")
 	return i.Store.Sessions(ctx, q)
+}
+
+func (i *inspector) Find(ctx context.Context, r store.AliasRange) (store.Found, error) {
+	i.called("Find")
+	return i.Store.(store.Finder).Find(ctx, r)
+}
+
+func (i *inspector) terms(v int) []string {
+	i.called("Terms")
+	return []string{strconv.Itoa(v % 2)}
 }
 
 func (i *inspector) KeepAlive(ctx context.Context, n store.Node, ttl time.Duration) (bool, error) {
@@ -144,7 +154,7 @@ func TestNoLockIsHeldOutside(t *testing.T) {
 				Fenced: func(FencedError) { i.called("Fenced") },
 				Health: func(Health) { i.called("Health") },
 			},
-		})
+		}, Index[int]{Name: "parity", Terms: i.terms}, Index[int]{Name: "of k", Key: "k", Terms: i.terms})
 		ok(err)
 		i.mu.Lock()
 		i.db = db
@@ -173,6 +183,17 @@ func TestNoLockIsHeldOutside(t *testing.T) {
 			_, err = s.All(ctx)
 			ok(err)
 			synctest.Wait()
+		}
+		for _, q := range []Query[int]{{Index: "parity"}, {Index: "of k"}, {}} {
+			q.Where = func(string, int) bool { i.called("Where"); return true }
+			for _, ask := range []func(context.Context, Query[int]) (Answer[int], error){db.Stored, db.Merged} {
+				if a, err := ask(ctx, q); err != nil || len(a.Rows) != 8 {
+					t.Errorf("a query finds %d rows (error %v), want 8", len(a.Rows), err)
+				}
+			}
+		}
+		for range db.Resident(func(string, int) bool { i.called("Resident's function"); return true }) {
+			i.called("Resident's loop")
 		}
 		_, err = other.Steal(ctx, "0")
 		ok(err)
@@ -204,7 +225,8 @@ func TestNoLockIsHeldOutside(t *testing.T) {
 		ok(db.Drain(ctx))
 		time.Sleep(time.Minute)
 		ok(db.Close(ctx))
-		all := []string{"Claim", "Load", "Apply", "Sessions", "KeepAlive", "Nodes", "Append", "Decode", "Lost", "Fenced", "Health", "Progress", "Match", "Preload's Progress", "Update's function"}
+		all := []string{"Claim", "Load", "Apply", "Sessions", "KeepAlive", "Nodes", "Append", "Decode", "Lost", "Fenced", "Health", "Progress", "Match", "Preload's Progress", "Update's function",
+			"Find", "Terms", "Where", "Resident's function", "Resident's loop"}
 		slices.Sort(all)
 		if got := slices.Sorted(maps.Keys(i.calls)); !slices.Equal(got, all) {
 			t.Errorf("called were %q, want %q", got, all)
