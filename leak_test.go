@@ -322,7 +322,7 @@ func TestEveryMethodAfterClose(t *testing.T) {
 			}
 			cancel()
 			args := map[reflect.Type]reflect.Value{}
-			for _, v := range []any{o.ctx, "s", 1, int64(1), time.Now(), kvstore.Takeover{}, kvstore.Sweeping{}, time.Hour, kvstore.Preload{}, kvstore.Version{}, kvstore.InMemory, kvstore.Filter{}, kvstore.Query[string]{},
+			for _, v := range []any{o.ctx, "s", 1, int64(1), time.Now(), kvstore.Takeover{}, kvstore.Sweeping{}, time.Hour, kvstore.Preload{}, kvstore.Version{}, kvstore.InMemory, kvstore.Filter{}, kvstore.Query[string]{}, kvstore.Reindexing{},
 				func(*kvstore.Tx[string]) error { return nil }, func(kvstore.Commit[string]) {}, func(context.Context, kvstore.Commit[string]) error { return nil },
 				func(context.Context, *kvstore.Tx[string], kvstore.Firing[string]) error { return nil }} {
 				args[reflect.TypeOf(v)] = reflect.ValueOf(v)

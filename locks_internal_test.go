@@ -192,6 +192,8 @@ func TestNoLockIsHeldOutside(t *testing.T) {
 				}
 			}
 		}
+		_, err = db.Reindex(ctx, Reindexing{Progress: func(Reindexed) { i.called("Reindex's progress") }})
+		ok(err)
 		for range db.Resident(func(string, int) bool { i.called("Resident's function"); return true }) {
 			i.called("Resident's loop")
 		}
@@ -226,7 +228,7 @@ func TestNoLockIsHeldOutside(t *testing.T) {
 		time.Sleep(time.Minute)
 		ok(db.Close(ctx))
 		all := []string{"Claim", "Load", "Apply", "Sessions", "KeepAlive", "Nodes", "Append", "Decode", "Lost", "Fenced", "Health", "Progress", "Match", "Preload's Progress", "Update's function",
-			"Find", "Terms", "Where", "Resident's function", "Resident's loop"}
+			"Find", "Terms", "Reindex's progress", "Where", "Resident's function", "Resident's loop"}
 		slices.Sort(all)
 		if got := slices.Sorted(maps.Keys(i.calls)); !slices.Equal(got, all) {
 			t.Errorf("called were %q, want %q", got, all)

@@ -192,7 +192,7 @@ func queriesAgainstAScan(t *testing.T, seed uint64, faulty bool) {
 			})
 		}
 		s, _ := db.Adopt(ctx, id)
-		op := rnd.IntN(16)
+		op := rnd.IntN(17)
 		what := fmt.Sprintf("seed %d, step %d: op %d on n%d, %s", seed, step, op, i, id)
 		in := func(f func() error) {
 			if s != nil {
@@ -246,6 +246,10 @@ func queriesAgainstAScan(t *testing.T, seed uint64, faulty bool) {
 			}
 		case 15:
 			_, _ = db.Create(ctx, id)
+		case 16:
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			_, _ = db.Reindex(ctx, Reindexing{All: true, Drop: true})
+			cancel()
 		}
 		if rnd.IntN(3) == 0 {
 			ctx, cancel := context.WithTimeout(ctx, time.Minute)
