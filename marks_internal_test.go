@@ -105,6 +105,11 @@ func TestTermMarks(t *testing.T) {
 	}
 }
 
+// says reports whether a mark, without the prefix, is of a term.
+func says(rest, text string) bool {
+	return (&term{text: text, zeros: strings.Contains(text, "\x00")}).stands(rest)
+}
+
 // FuzzMark reads marks that another version may have written, or nobody: what is taken for a timer's, or an index's, is what timerMark or termMark would make
 // of it.
 func FuzzMark(f *testing.F) {

@@ -254,7 +254,7 @@ func (db *DB[V]) rowOf(q *search[V], c *candidate[V], cell *cell[V]) *cell[V] {
 	if cell == nil || cell == db.absent || cell.expires.Past(time.Now()) {
 		return nil
 	}
-	if q.index != nil && !slices.Contains(db.termsOf(cell), term{q.at, c.term}) {
+	if q.index != nil && !slices.ContainsFunc(db.termsOf(cell), func(t term) bool { return t.at == q.at && t.text == c.term }) {
 		return nil
 	}
 	return cell

@@ -127,7 +127,7 @@ func (db *DB[V]) Merged(ctx context.Context, q Query[V]) (Answer[V], error) {
 type search[V any] struct {
 	Query[V]
 	index   *declared[V] // nil: none; then names are IDs, else marks
-	at      int          // of the index, in those of its key
+	at      int32        // of the index, in those of its key
 	overlay bool         // memory counts
 
 	from, to string // of the names that the page is about: from ≤ name < to; an empty to is no bound
@@ -192,7 +192,7 @@ func (db *DB[V]) resolve(q Query[V], overlay bool) (*search[V], error) {
 		}
 		for i, d := range db.terms.of(s.index.Key) {
 			if d == s.index {
-				s.at = i
+				s.at = int32(i)
 			}
 		}
 		s.bounds()

@@ -321,6 +321,7 @@ func (db *DB[V]) keep(s *session[V]) bool {
 		s.release = false
 		db.headAgain(s) // the store may have it as released, or be about to
 		s.more().regain = s.ver
+		db.remark(s) // it was not while it was to go
 	}
 	return s.state == live || !errors.Is(s.gone(), ErrReleased)
 }

@@ -100,13 +100,18 @@ func newCatalogue[V any](indexes []Index[V]) (*catalogue[V], error) {
 			c.others[x.Key] = append(c.others[x.Key], d)
 		}
 	}
+	byPrefix := func(a, b *declared[V]) int { return strings.Compare(a.prefix, b.prefix) }
+	slices.SortFunc(c.main, byPrefix)
+	for _, of := range c.others {
+		slices.SortFunc(of, byPrefix)
+	}
 	if len(c.all) > store.MaxAliases/2 {
 		return nil, fmt.Errorf("%w: %d indexes: at most %d are allowed", ErrTooLarge, len(c.all), store.MaxAliases/2)
 	}
 	return c, nil
 }
 
-// of returns the indexes that are about a key; nil if there are none.
+// of returns the indexes that are about a key, in the order of their prefixes; nil if there are none.
 func (c *catalogue[V]) of(key string) []*declared[V] {
 	switch {
 	case c == nil:
@@ -164,48 +169,61 @@ func (c *catalogue[V]) moved(s *session[V], was, now []string) {
 // indexed is the cell of an entry that indexes are about.
 type indexed[V any] struct {
 	summed[V]        // first, so that its cell is
-	terms     []term // sorted, none twice; in buf if they fit
-	buf       [2]term
+	terms     *terms // of the value, never changed; shared with the version before it if they are the same
+}
+
+// terms are those of a version of an entry, in the order of the indexes and then of their texts, none twice.
+type terms struct {
+	all []term // in buf if they fit
+	buf [2]term
 }
 
 // term is a term of a value, in the at-th of the indexes that are about its key.
 type term struct {
-	at   int
-	text string
+	at    int32
+	zeros bool // the text holds zero bytes
+	text  string
 }
 
 // unmarkable is the at of what is no term: the terms are more, or longer, than any session could have. Only what was loaded has that.
 const unmarkable = -1
 
-// find sets the terms of a version of the session id. It calls functions of the application: no lock is held.
-func (c *indexed[V]) find(id, key string, of []*declared[V]) error {
-	c.terms = c.buf[:0]
+// find sets the terms of a version of the session id; was is the version before it, if there is one in memory, or any other. It calls functions of
+// the application: no lock is held.
+func (c *indexed[V]) find(id, key string, of []*declared[V], was *indexed[V]) error {
+	var buf [4]term
+	all := buf[:0]
 	for i, d := range of {
-		from := len(c.terms)
+		from := len(all)
 		for _, t := range d.Terms(c.cell.val) {
 			if t == "" {
 				continue
 			}
-			// Appending it takes a byte more for each zero byte, and two.
-			if n := len(d.prefix) + len(t) + strings.Count(t, "\x00") + 2 + min(len(id), whoWhole); n > store.MaxAlias {
+			zeros := strings.IndexByte(t, 0) >= 0
+			n := len(d.prefix) + len(t) + 2 + min(len(id), whoWhole)
+			if zeros {
+				n += strings.Count(t, "\x00") // each takes two bytes
+			}
+			if n > store.MaxAlias {
 				return fmt.Errorf("%w: session %q, key %q: the term %.40q… of index %q has %d bytes, at most %d are left to it", ErrTooLarge, id, key, t, d.Name, len(t), store.MaxAlias-n+len(t))
 			}
-			c.terms = append(c.terms, term{i, t})
+			all = append(all, term{int32(i), zeros, t})
 		}
-		if some := c.terms[from:]; len(some) > 1 {
+		if some := all[from:]; len(some) > 1 {
 			slices.SortFunc(some, func(a, b term) int { return strings.Compare(a.text, b.text) })
-			c.terms = c.terms[:from+len(slices.Compact(some))]
+			all = all[:from+len(slices.Compact(some))]
 		}
 	}
-	if len(c.terms) > store.MaxAliases {
-		return fmt.Errorf("%w: session %q, key %q: it has %d index terms, at most %d are allowed", ErrTooLarge, id, key, len(c.terms), store.MaxAliases)
+	if len(all) > store.MaxAliases {
+		return fmt.Errorf("%w: session %q, key %q: it has %d index terms, at most %d are allowed", ErrTooLarge, id, key, len(all), store.MaxAliases)
 	}
+	if was != nil && slices.Equal(was.terms.all, all) {
+		c.terms = was.terms
+		return nil
+	}
+	c.terms = new(terms)
+	c.terms.all = append(c.terms.buf[:0], all...)
 	return nil
-}
-
-// has reports whether the version has a term in the at-th index of its key.
-func (c *indexed[V]) has(at int, text string) bool {
-	return slices.Contains(c.terms, term{at, text})
 }
 
 // decodeIndexed is decode of an entry that indexes are about. Terms that cannot be marks leave it readable, and in no index.
@@ -220,8 +238,8 @@ func (db *DB[V]) decodeIndexed(id string, e *store.Entry, of []*declared[V]) (_ 
 			err = fmt.Errorf("kvstore: session %q, key %q: panic in the function of an index: %w", id, e.Key, panicError(p))
 		}
 	}()
-	if c.find(id, e.Key, of) != nil {
-		c.terms = append(c.buf[:0], term{at: unmarkable})
+	if c.find(id, e.Key, of, nil) != nil {
+		c.terms = &terms{all: []term{{at: unmarkable}}}
 	}
 	return &c.cell, nil
 }
@@ -231,44 +249,64 @@ func (db *DB[V]) termsOf(c *cell[V]) []term {
 	if c == db.absent {
 		return nil
 	}
-	return (*indexed[V])(unsafe.Pointer(c)).terms
+	return (*indexed[V])(unsafe.Pointer(c)).terms.all
+}
+
+// before returns the version that an entry has which indexes are about, if that can be told at no cost: it only saves room.
+func (db *DB[V]) before(id, key string) *indexed[V] {
+	if key != "" {
+		return nil
+	}
+	f := db.sessions.front(id)
+	if f == nil {
+		return nil
+	}
+	c := f.main.cell.Load()
+	if c == nil || c == db.absent {
+		return nil
+	}
+	return (*indexed[V])(unsafe.Pointer(c))
 }
 
 // same reports whether marks, which are a session's and sorted, say of the indexes exactly that it has these terms.
 func same[V any](of []*declared[V], marks []string, terms []term) bool {
 	for i, d := range of {
-		j := 0
-		for j < len(marks) && marks[j] < d.prefix {
-			j++
-		}
-		first := j
-		for ; j < len(marks) && strings.HasPrefix(marks[j], d.prefix); j++ {
-			rest := marks[j][len(d.prefix):]
-			switch {
-			case len(terms) > 0 && terms[0].at == i:
-				if !says(rest, terms[0].text) {
-					return false
-				}
-				terms = terms[1:]
-			case j > first || !strings.HasPrefix(rest, noTerm):
+		for len(marks) > 0 && !strings.HasPrefix(marks[0], d.prefix) { // of timers, and of other keys
+			if marks[0] > d.prefix {
 				return false
 			}
+			marks = marks[1:]
 		}
-		if j == first || len(terms) > 0 && terms[0].at == i {
+		if len(marks) == 0 {
+			return false
+		}
+		if len(terms) == 0 || terms[0].at != int32(i) {
+			if !strings.HasPrefix(marks[0][len(d.prefix):], noTerm) {
+				return false
+			}
+			marks = marks[1:]
+		}
+		for len(terms) > 0 && terms[0].at == int32(i) {
+			if len(marks) == 0 || !strings.HasPrefix(marks[0], d.prefix) || !terms[0].stands(marks[0][len(d.prefix):]) {
+				return false
+			}
+			marks, terms = marks[1:], terms[1:]
+		}
+		if len(marks) > 0 && strings.HasPrefix(marks[0], d.prefix) {
 			return false
 		}
 	}
 	return len(terms) == 0 // else they cannot be marks
 }
 
-// says reports whether what follows the prefix in a mark is a term, and who has it.
-func says(rest, text string) bool {
-	if strings.IndexByte(text, 0) >= 0 {
+// stands reports whether a mark, of which rest follows the prefix, is of the term.
+func (t *term) stands(rest string) bool {
+	if t.zeros {
 		var buf [64]byte
-		return strings.HasPrefix(rest, string(appendText(buf[:0], text)))
+		return strings.HasPrefix(rest, string(appendText(buf[:0], t.text)))
 	}
-	n := len(text)
-	return len(rest) >= n+2 && rest[:n] == text && rest[n] == 0 && rest[n+1] == 1
+	n := len(t.text)
+	return len(rest) >= n+2 && rest[:n] == t.text && rest[n] == 0 && rest[n+1] == 1
 }
 
 // remarked returns, in a new list, marks with those of the indexes replaced by those of terms. Of terms that cannot be marks there are none.
@@ -280,10 +318,10 @@ func remarked[V any](id string, of []*declared[V], marks []string, terms []term)
 		return next
 	}
 	for i, d := range of {
-		if len(terms) == 0 || terms[0].at != i {
+		if len(terms) == 0 || terms[0].at != int32(i) {
 			next = append(next, nullMark(d.prefix, id))
 		}
-		for ; len(terms) > 0 && terms[0].at == i; terms = terms[1:] {
+		for ; len(terms) > 0 && terms[0].at == int32(i); terms = terms[1:] {
 			next = append(next, termMark(d.prefix, terms[0].text, id))
 		}
 	}
@@ -306,7 +344,15 @@ func (db *DB[V]) reterms(s *session[V], ch *change[V]) bool {
 	}
 	for i := range ch.writes {
 		w := &ch.writes[i]
-		if of := db.terms.of(w.key); of != nil && !same(of, s.marks(), db.termsOf(w.cell)) {
+		of := db.terms.of(w.key)
+		if of == nil {
+			continue
+		}
+		if was := s.version(w.key, db.absent); was != nil && was != db.absent && w.cell != db.absent &&
+			(*indexed[V])(unsafe.Pointer(was)).terms == (*indexed[V])(unsafe.Pointer(w.cell)).terms {
+			continue // what the marks say of the one they say of the other
+		}
+		if !same(of, s.marks(), db.termsOf(w.cell)) {
 			return true
 		}
 	}

@@ -59,7 +59,7 @@ func (db *DB[V]) makeCell(id, key string, of []*declared[V], v V, expires time.T
 		}
 	}
 	if of != nil {
-		if err := (*indexed[V])(unsafe.Pointer(c)).find(id, key, of); err != nil {
+		if err := (*indexed[V])(unsafe.Pointer(c)).find(id, key, of, db.before(id, key)); err != nil {
 			return nil, err
 		}
 	}
