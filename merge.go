@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-6f1f505d/kvstore/store"
@@ -193,21 +194,23 @@ func (db *DB[V]) decideAll(ctx context.Context, q *search[V], cs []candidate[V])
 			left = append(left, c)
 		}
 	}
-	work := make(chan *candidate[V])
+	// Each reader may take as long as a call for each of its candidates: one clock for all is as good as one for each.
+	rounds := (len(left) + readers - 1) / readers
+	load, cancel := context.WithTimeout(ctx, time.Duration(rounds)*db.opt.StoreTimeout)
+	defer cancel()
+	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range min(readers, len(left)) {
 		wg.Go(func() {
-			for c := range work {
-				if ctx.Err() == nil {
-					db.decideRow(ctx, q, c)
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(left) || ctx.Err() != nil {
+					return
 				}
+				db.decideRow(ctx, load, q, left[i])
 			}
 		})
 	}
-	for _, c := range left {
-		work <- c
-	}
-	close(work)
 	wg.Wait()
 }
 
@@ -260,8 +263,8 @@ func (db *DB[V]) rowOf(q *search[V], c *candidate[V], cell *cell[V]) *cell[V] {
 	return cell
 }
 
-// decideRow decides on a candidate, with whatever I/O it takes.
-func (db *DB[V]) decideRow(ctx context.Context, q *search[V], c *candidate[V]) {
+// decideRow decides on a candidate, with whatever I/O it takes: in the time of load.
+func (db *DB[V]) decideRow(ctx, load context.Context, q *search[V], c *candidate[V]) {
 	for q.overlay {
 		s := db.sessions.load(c.id)
 		if s == nil {
@@ -297,13 +300,11 @@ func (db *DB[V]) decideRow(ctx context.Context, q *search[V], c *candidate[V]) {
 			return
 		}
 	}
-	c.cell, c.err = db.readStored(ctx, q, c)
+	c.cell, c.err = db.readStored(ctx, load, q, c)
 }
 
 // readStored decides on a candidate by what the store has.
-func (db *DB[V]) readStored(ctx context.Context, q *search[V], c *candidate[V]) (*cell[V], error) {
-	load, cancel := context.WithTimeout(ctx, db.opt.StoreTimeout)
-	defer cancel()
+func (db *DB[V]) readStored(ctx, load context.Context, q *search[V], c *candidate[V]) (*cell[V], error) {
 	snap, err := db.store.Load(load, c.id, q.key())
 	if ctx.Err() != nil {
 		return nil, nil // that is told once

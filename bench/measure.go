@@ -38,6 +38,7 @@ var groups = []group{
 	{adoptRows, runAdopt},
 	{preloadRows, runPreload},
 	{insideRows, runInside},
+	{queryRows, runQuery},
 	{coalesceRows, runCoalesce},
 	{indexRows, runIndex},
 }
