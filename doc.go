@@ -81,6 +81,11 @@
 // [DB.OnCommit] and [DB.Watch] tell of each transaction, with what was and is, in the order of its session, on goroutines for which nothing
 // waits; [DB.BeforeCommit] is asked before, and may refuse (changes.go, listen.go, watch.go, veto.go).
 //
+// An [Index], declared at [Open], makes terms of values: a user's name, say. [DB.Stored] and [DB.Merged] find the sessions that have a term, or one in
+// a range, a page at a time and in a stable order, without a look at the others (query.go): Stored by what the store has, Merged with this node's changes over that. The answer says
+// what it covered. The terms stand in the session's header, beside its aliases, and are written in the step that writes the value (terms.go, marks.go); [DB.Reindex] writes those of what was stored
+// before the declaration. [DB.Resident] walks what is in memory.
+//
 // What the library keeps there itself is in entries whose keys begin with a zero byte (own.go), which keys of the application may not, and, where sessions are to
 // be found by it, in aliases that begin so (marks.go).
 //
