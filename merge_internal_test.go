@@ -342,3 +342,107 @@ func TestQueriesInStrictMode(t *testing.T) {
 		ok(t, other.Close(ctx))
 	})
 }
+
+// between is a store that does something just before a page is read, or after.
+type between struct {
+	*memory.Store
+	before, after func()
+}
+
+func (b *between) Find(ctx context.Context, r store.AliasRange) (store.Found, error) {
+	b.before()
+	defer b.after()
+	return b.Store.Find(ctx, r)
+}
+
+// Whatever a session does between the two pages, or after them, it is found once: it is stored and leaves, comes in, comes in and changes, is stolen.
+func TestMergeOrder(t *testing.T) {
+	ctx := context.Background()
+	for name, c := range map[string]struct {
+		start func(here, other *DB[string]) error
+		does  func(here, other *DB[string]) error
+	}{
+		"leaves": {
+			func(here, other *DB[string]) error { return here.Put(ctx, "s", "a,1") },
+			func(here, other *DB[string]) error { return here.Release(ctx, "s") },
+		},
+		"leaves for another": {
+			func(here, other *DB[string]) error { return here.Put(ctx, "s", "a,1") },
+			func(here, other *DB[string]) error {
+				return errors.Join(here.Release(ctx, "s"), other.Put(ctx, "s", "a,2"))
+			},
+		},
+		"comes": {
+			func(here, other *DB[string]) error {
+				return errors.Join(other.Put(ctx, "s", "a,1"), other.Release(ctx, "s"))
+			},
+			func(here, other *DB[string]) error { _, err := here.Adopt(ctx, "s"); return err },
+		},
+		"comes, and changes": {
+			func(here, other *DB[string]) error {
+				return errors.Join(other.Put(ctx, "s", "a,1"), other.Release(ctx, "s"))
+			},
+			func(here, other *DB[string]) error { return here.Put(ctx, "s", "a,2") },
+		},
+		"is stolen": {
+			func(here, other *DB[string]) error {
+				return errors.Join(here.Put(ctx, "s", "a,1"), here.Flush(ctx))
+			},
+			func(here, other *DB[string]) error {
+				_, err := other.Steal(ctx, "s")
+				return errors.Join(err, other.Put(ctx, "s", "a,2"), other.Flush(ctx))
+			},
+		},
+	} {
+		for _, after := range []bool{false, true} {
+			var once sync.Once
+			hook := func() {}
+			does := func() { once.Do(hook) }
+			b := &between{Store: memory.New(), before: does, after: func() {}}
+			if after {
+				b.before, b.after = b.after, b.before
+			}
+			index := Index[string]{Name: "i", Terms: listed}
+			here, other := openTexts(t, b, "here", index), openTexts(t, b, "other", index)
+			ok(t, c.start(here, other))
+			once = sync.Once{} // Open has asked, too
+			hook = func() { ok(t, c.does(here, other)) }
+			if got := found(t, here, Query[string]{Index: "i", Term: "a"}); got != "s" {
+				t.Errorf("a session %s (after the page of the store: %t): found are %q", name, after, got)
+			}
+		}
+	}
+}
+
+// A mark alone makes no row: memory decides whether a session that is here has it, and the value, wherever it is, whether it has the term.
+func TestMarksDecide(t *testing.T) {
+	ctx := context.Background()
+	mem := memory.New()
+	index := Index[string]{Name: "i", Terms: listed}
+	db := openTexts(t, mem, "a", index)
+	ok(t, db.Put(ctx, "here", "a,b"), db.Put(ctx, "gone", "a,b"), db.Put(ctx, "dead", "a"), db.Flush(ctx), db.Release(ctx, "gone"))
+	ok(t, db.Put(ctx, "here", "b"), db.Delete(ctx, "dead")) // the store has the mark of a still
+	snap, err := mem.Load(ctx, "gone", "")
+	ok(t, err)
+	h := snap.Header
+	if rs, err := mem.Apply(ctx, []store.Change{{ // as by a program that got it wrong
+		Session: "gone", Owner: h.Owner, Epoch: h.Epoch, Seq: h.Seq + 1, Release: true, Aliases: h.Aliases, Puts: []store.Entry{{Value: []byte("b")}},
+	}}); err != nil || rs[0].Outcome != store.Applied {
+		t.Fatal(rs, err)
+	}
+	a, err := db.Merged(ctx, Query[string]{Index: "i", Term: "a"})
+	if err != nil || len(a.Rows) > 0 || a.Covered.Resident != 2 || a.Covered.Stored != 1 {
+		t.Errorf("found are %+v of %+v (error %v)", a.Rows, a.Covered, err)
+	}
+	if got := found(t, db, Query[string]{Index: "i", Term: "b"}); got != "gone here" {
+		t.Errorf("found are %q", got)
+	}
+	// A row of memory is decided on by its marks, before an entry is loaded: so without the mark it is none, whatever its value.
+	s := db.sessions.load("here")
+	s.mu.Lock()
+	db.setMarks(s, db.terms.without(s.marks(), ""))
+	s.mu.Unlock()
+	if a, err := db.Merged(ctx, Query[string]{Index: "i", Term: "b"}); err != nil || len(a.Rows) != 1 || a.Rows[0].Session != "gone" {
+		t.Errorf("found are %+v (error %v)", a.Rows, err)
+	}
+}

@@ -888,4 +888,73 @@ var mutations = []mutation{
 		` && !errors.Is(err, ErrRefused)`, ``, "TestBeforeCommitErrors"},
 	{"who leaves the judges takes another's place", "veto.go",
 		`all = slices.Clone(*was)`, `all = *was`, "TestJudgesInOrder"},
+
+	// Indexes and queries.
+	{"terms that change are not marked", "terms.go",
+		`if !same(of, s.marks(), db.termsOf(w.cell)) {`, `if false {`, "TestTermsFollowTheEntry|TestQueriesAgainstAScan"},
+	{"the terms of an entry that has expired stay", "expiry.go",
+		`		ch.marks.terms = db.reterms(s, ch)
+`, ``, "TestQueriesAgainstAScan"},
+	{"a new life keeps the terms of the one before", "alias.go",
+		`next, marks = nil, nil`, `next = nil`, "TestTermsFollowTheEntry|TestQueriesAgainstAScan"},
+	{"a session without a term says nothing", "terms.go",
+		`			next = append(next, nullMark(d.prefix, id))
+`, ``, "TestTermsFollowTheEntry"},
+	{"a version shares the terms of another", "terms.go",
+		`slices.Equal(was.terms.all, all)`, `len(was.terms.all) == len(all)`, "TestTermsFollowTheEntry|TestQueriesAgainstAScan"},
+	{"a session that comes in is not looked at", "alias.go",
+		`	db.remark(s)
+`, ``, "TestUndeclared"},
+	{"a session that comes in is not found", "alias.go",
+		`		db.terms.moved(s, nil, s.x.marks)
+`, ``, "TestQueriesAgainstAScan|TestReindex"},
+	{"a session that is evicted is still found in memory", "resident.go",
+		`		db.terms.moved(s, s.marks(), nil)
+`, ``, "TestQueriesAgainstAScan|TestMergeAgainstMutators"},
+	{"who does not declare an index keeps its marks", "marks.go",
+		` || isTermMark(a) && c.indexOf(a) == nil`, ``, "TestUndeclared"},
+	{"marks say what could not be encoded", "flush.go",
+		`if db.terms.of(it.key) != nil {`, `if false {`, "TestTermsOfTheRejected"},
+	{"marks say what the store has refused", "settle.go",
+		`		db.disowned(s, bad)
+`, ``, "TestTermsOfTheRejected|TestQueriesAgainstAScan"},
+	{"what is loaded after a refusal is not looked at", "load.go",
+		`	db.remark(s)
+	s.mu.Unlock()`, `	s.mu.Unlock()`, "TestTermsOfTheRejected"},
+	{"the store is read before memory", "merge.go",
+		`	if q.overlay {
+		cs, next = db.residentPage(q)
+	}
+	stored, storedNext, damaged, err := db.storedPage(ctx, q)
+`, `	stored, storedNext, damaged, err := db.storedPage(ctx, q)
+	if q.overlay {
+		cs, next = db.residentPage(q)
+	}
+`, "TestMergeOrder"},
+	{"a page goes on where only one of two has ended", "merge.go",
+		`if next == "" || storedNext != "" && storedNext < next {`, `if next == "" || storedNext != "" && storedNext > next {`, "TestQueriesAgainstAScan"},
+	{"what is in memory and in the store is found twice", "merge.go",
+		`	cs = slices.CompactFunc(cs, func(a, b candidate[V]) bool { return a.name == b.name })
+	if next`, `	if next`, "TestQueriesAgainstAScan"},
+	{"the store decides on what is in memory", "merge.go",
+		`if c := &cs[i]; !q.overlay || !db.decideHere(q, c) {`, `if c := &cs[i]; true {`, "TestQueriesAgainstAScan"},
+	{"a mark is believed that memory does not have", "merge.go",
+		`		if _, has := slices.BinarySearch(s.marks(), c.name); !has {
+			return true, nil
+		}
+`, ``, "TestMarksDecide"},
+	{"a mark is believed that the value does not bear out", "merge.go",
+		`if q.index != nil && !slices.ContainsFunc(db.termsOf(cell)`, `if false && !slices.ContainsFunc(db.termsOf(cell)`, "TestMarksDecide"},
+	{"what has expired is found in the store", "merge.go",
+		`if snap.Header.Gone(time.Now()) {`, `if !snap.Header.Exists() {`, "TestQueriesAgainstAScan"},
+	{"a cursor of another query is taken", "query.go",
+		`!ok || name < s.from || s.to != "" && name >= s.to`, `!ok`, "TestQueriesInvalid"},
+	{"Reindex passes for complete while others have sessions", "reindex.go",
+		`p.done.Others+p.done.Remaining+p.done.Failed == 0`, `p.done.Failed == 0`, "TestReindex"},
+	{"Reindex keeps what it has claimed", "reindex.go",
+		`Release: !hs[i].HeldBy(db.self, h.Epoch) || hs[i].Released,`, `Release: false,`, "TestReindex"},
+	{"Reindex releases what this node had evicted", "reindex.go",
+		`Release: !hs[i].HeldBy(db.self, h.Epoch) || hs[i].Released,`, `Release: true,`, "TestReindexEvicted"},
+	{"Reindex takes marks that another version needs", "reindex.go",
+		`	if p.Drop {`, `	if true {`, "TestReindex"},
 }
