@@ -84,7 +84,7 @@ func timersAmongFaults(t *testing.T, fault storetest.Fault) {
 		time.Sleep(5 * time.Second)
 		i := round % 3
 		ms[i].f.Inject(func(storetest.Call) storetest.Fault { return storetest.Fault{Fail: storetest.Before} })
-		ms[i].db.Close(over()) // it dies
+		ms[i].db.Close(over())  // it dies
 		ms[i].f.ReplayLate(ctx) // what was on its way arrives now
 		ms[i] = open(fmt.Sprint("n", i, ".", round))
 	}

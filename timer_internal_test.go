@@ -42,3 +42,29 @@ func TestTimerMovesBeforeItFires(t *testing.T) {
 		t.Errorf("a timer that has fired: error %v, %d calls", err, calls)
 	}
 }
+
+// An alarm that goes off while its session is being rung has it looked at again.
+func TestAlarmWhileRung(t *testing.T) {
+	ctx := context.Background()
+	db, err := Open[int](ctx, memory.New(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close(ctx)
+	if _, err := db.OnTimer(func(context.Context, *Tx[int], Firing[int]) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	r := new(ring)
+	db.clock.busy.Lock()
+	db.clock.rung["s"] = r
+	db.clock.busy.Unlock()
+	if !db.ring(ctx, "s") {
+		t.Error("nobody is there to ring")
+	}
+	db.clock.busy.Lock()
+	defer db.clock.busy.Unlock()
+	if !r.again {
+		t.Error("the alarm is lost")
+	}
+	delete(db.clock.rung, "s")
+}

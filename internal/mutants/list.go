@@ -778,7 +778,7 @@ var mutations = []mutation{
 		`			if next == 0 || retry < next {`, `			if false {`, "TestTimersFail"},
 	{"an alarm that goes off while its session is rung is lost", "clock.go",
 		`		r.again = true
-`, ``, "TestTimersFail|TestTimersAtATime|TestTimerChangesWhileItFires|TestTimersAgainstAZombie"},
+`, ``, "TestAlarmWhileRung"},
 	{"a session is rung twice at a time", "clock.go",
 		`if r := c.rung[id]; r != nil {`, `if r := c.rung[id]; r != nil && false {`, "TestTimersAtATime|TestTimerChangesWhileItFires"},
 	{"an adopted session's timers are not set", "alias.go",
