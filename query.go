@@ -1,12 +1,12 @@
 package kvstore
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"iter"
-	"strings"
 	"time"
 
 	"github.com/seed-6f1f505d/kvstore/store"
@@ -231,7 +231,7 @@ func (q *search[V]) bounds() {
 
 // after returns the least string above all that begin with s, which is not all 0xFF.
 func after(s string) string {
-	b := []byte(strings.TrimRight(s, "\xff"))
+	b := bytes.TrimRight([]byte(s), "\xff")
 	b[len(b)-1]++
 	return string(b)
 }

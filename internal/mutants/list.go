@@ -790,7 +790,7 @@ var mutations = []mutation{
 		`	db.unmark(s)
 `, ``, "TestTimersEnd"},
 	{"marks do not come with a claim", "marks.go",
-		`	x.marks = slices.DeleteFunc(slices.Clone(all), func(a string) bool { return !isMark(a) })
+		`	x.marks = slices.DeleteFunc(slices.Clone(all), func(a string) bool { return !isMark(a) || isTermMark(a) && c.indexOf(a) == nil })
 `, ``, "TestTimersOfTheDead"},
 	{"marks are the application's aliases", "marks.go",
 		`slices.DeleteFunc(slices.Clone(all), isMark)`, `slices.Clone(all)`, "TestTimersOfTheDead|TestTimersEnd"},
