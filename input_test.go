@@ -51,10 +51,6 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 	_, err := kvstore.Open[int](ctx, nil, kvstore.Options{})
 	want(t, err, kvstore.ErrInvalid)
-	_, err = kvstore.Open[func()](ctx, memory.New(), kvstore.Options{})
-	want(t, err, kvstore.ErrInvalid)
-	_, err = kvstore.Open[chan int](ctx, memory.New(), kvstore.Options{})
-	want(t, err, kvstore.ErrInvalid)
 	closed := memory.New()
 	check(t, closed.Close())
 	_, err = kvstore.Open[int](ctx, closed, kvstore.Options{})

@@ -23,7 +23,6 @@ import (
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
 
-	"github.com/seed-6f1f505d/kvstore/store/memory"
 )
 
 // Which types Msgpack refuses, since it would lose something of their values, and which it does not.
@@ -286,8 +285,14 @@ func TestMsgpackRefused(t *testing.T) {
 		}
 	}
 
-	if _, err := Open[faultCall](context.Background(), memory.New(), Options{Codec: &Msgpack{}}); !errors.Is(err, ErrInvalid) {
-		t.Errorf("Open: %v", err)
+	// What resolve says is Open's answer. (Each type that Open is called with is all of the library compiled once more.)
+	if _, err := (Options{Codec: &Msgpack{}}).resolve(reflect.TypeFor[faultCall](), nil); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a type in which there is a channel: %v", err)
+	}
+	for _, of := range []reflect.Type{reflect.TypeFor[func()](), reflect.TypeFor[chan int]()} {
+		if _, err := (Options{Codec: codecFunc{}}).resolve(of, nil); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%v, with another codec: %v", of, err)
+		}
 	}
 	// Behind an interface the type is not known before there is a value.
 	_, err := Msgpack{}.Append(nil, &[]any{1, faultCall{}})
