@@ -22,7 +22,6 @@ import (
 	"unsafe"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
-
 )
 
 // Which types Msgpack refuses, since it would lose something of their values, and which it does not.
