@@ -53,7 +53,6 @@ func (b bare) Lookup(ctx context.Context, alias string) (store.Header, error) {
 func TestContract(t *testing.T) {
 	dictionary := dictionaryOf(t, 512)
 	for name, open := range map[string]func(t *testing.T) store.Store{
-		"memory": func(t *testing.T) store.Store { return wrap(t, memory.New(), Options{}) },
 		"memory, all packed, damaged": func(t *testing.T) store.Store {
 			sp := &spoiler{Store: memory.New(), bad: map[[2]string]bool{}, headers: map[string]bool{}}
 			return damaged{all(wrap(t, sp, Options{Dictionaries: [][]byte{dictionary}})), sp}
@@ -61,7 +60,7 @@ func TestContract(t *testing.T) {
 		"bolt, all packed": func(t *testing.T) store.Store {
 			return all(wrap(t, openBolt(t, filepath.Join(t.TempDir(), "db")), Options{Dictionaries: [][]byte{dictionary}}))
 		},
-		"without powers": func(t *testing.T) store.Store { return all(wrap(t, bare{memory.New()}, Options{})) },
+		"without powers": func(t *testing.T) store.Store { return wrap(t, bare{memory.New()}, Options{}) },
 		"twice":          func(t *testing.T) store.Store { return all(wrap(t, all(wrap(t, memory.New(), Options{})), Options{})) },
 	} {
 		t.Run(name, func(t *testing.T) {
