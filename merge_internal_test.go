@@ -322,7 +322,11 @@ func TestQueriesInStrictMode(t *testing.T) {
 		db, err := Open(ctx, line, Options{Node: "a", Codec: text{}, Lease: time.Second, Strict: true}, Index[string]{Name: "i", Terms: listed})
 		ok(t, err)
 		defer db.Close(ctx)
-		ok(t, db.Put(ctx, "s", "a"), db.Flush(ctx))
+		ok(t, db.Put(ctx, "s", "a"))
+		if a, err := db.Merged(ctx, Query[string]{Index: "i"}); err != nil || len(a.Rows) != 1 || !a.Rows[0].Resident {
+			t.Errorf("before it is stored: %+v (error %v)", a.Rows, err)
+		}
+		ok(t, db.Flush(ctx))
 		line.Down(true)
 		time.Sleep(2 * time.Second)
 		if _, err := db.Merged(ctx, Query[string]{Index: "i"}); !errors.Is(err, ErrSuspended) {

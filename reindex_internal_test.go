@@ -101,9 +101,17 @@ func TestTermsFollowTheEntry(t *testing.T) {
 	if f, err := mem.Find(ctx, store.AliasRange{}); err != nil || len(f.Aliases) > 0 {
 		t.Errorf("of a session that has ended there is %v (error %v)", f.Aliases, err)
 	}
-	_, err = db.AdoptOrCreate(ctx, "s")
+	s, err = db.AdoptOrCreate(ctx, "s")
 	ok(t, err)
 	flush("i/0:- j/2:-")
+	// Its time has come, and nobody has ended it yet: a Put begins a new life, without the timers of the one before.
+	ok(t, s.Put(ctx, "", "f"), s.Put(ctx, "k", "g"), s.After(ctx, "t", time.Hour, "h", InMemory))
+	on := db.sessions.load("s")
+	on.mu.Lock()
+	on.expires.Store(1)
+	on.mu.Unlock()
+	ok(t, db.Put(ctx, "s", "i"))
+	flush("i/0:i j/2:-")
 }
 
 // A Put that does not change the terms writes no header, and one that does, one.

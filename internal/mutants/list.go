@@ -895,8 +895,8 @@ var mutations = []mutation{
 	{"the terms of an entry that has expired stay", "expiry.go",
 		`		ch.marks.terms = db.reterms(s, ch)
 `, ``, "TestQueriesAgainstAScan"},
-	{"a new life keeps the terms of the one before", "alias.go",
-		`next, marks = nil, nil`, `next = nil`, "TestTermsFollowTheEntry|TestQueriesAgainstAScan"},
+	{"a new life keeps the timers of one that had expired", "alias.go",
+		`next, marks = nil, nil`, `next = nil`, "TestTermsFollowTheEntry"},
 	{"a session without a term says nothing", "terms.go",
 		`			next = append(next, nullMark(d.prefix, id))
 `, ``, "TestTermsFollowTheEntry"},
@@ -937,7 +937,7 @@ var mutations = []mutation{
 		`	cs = slices.CompactFunc(cs, func(a, b candidate[V]) bool { return a.name == b.name })
 	if next`, `	if next`, "TestQueriesAgainstAScan"},
 	{"the store decides on what is in memory", "merge.go",
-		`if c := &cs[i]; !q.overlay || !db.decideHere(q, c) {`, `if c := &cs[i]; true {`, "TestQueriesAgainstAScan"},
+		`	for q.overlay {`, `	for false {`, "TestQueriesInStrictMode"},
 	{"a mark is believed that memory does not have", "merge.go",
 		`		if _, has := slices.BinarySearch(s.marks(), c.name); !has {
 			return true, nil
