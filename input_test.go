@@ -203,12 +203,12 @@ func TestValuesOverTheLimit(t *testing.T) {
 
 		mem := memory.New()
 		var lost lostBy
-		db, err := kvstore.Open[[]string](ctx, mem, kvstore.Options{MaxValue: 100, Hooks: lost.hooks()})
+		db, err := kvstore.Open[map[string]int](ctx, mem, kvstore.Options{MaxValue: 100, Hooks: lost.hooks()})
 		check(t, err)
 		s, err := db.AdoptOrCreate(ctx, "s")
 		check(t, err)
-		check(t, s.Put(ctx, "big", []string{strings.Repeat("x", 200)}))
-		check(t, s.Put(ctx, "small", []string{"x"}))
+		check(t, s.Put(ctx, "big", map[string]int{strings.Repeat("x", 200): 1}))
+		check(t, s.Put(ctx, "small", map[string]int{"x": 1}))
 		err = s.Sync(ctx)
 		want(t, err, kvstore.ErrRejected)
 		want(t, err, kvstore.ErrTooLarge)

@@ -3,6 +3,7 @@ package kvstore_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,13 +45,13 @@ func TestTransactionThatCannotBeStored(t *testing.T) {
 // One value is too large, which shows only when it is encoded.
 func TestTransactionThatIsTooLarge(t *testing.T) {
 	ctx := t.Context()
-	db, err := kvstore.Open[[]string](ctx, memory.New(), kvstore.Options{MaxValue: 100})
+	db, err := kvstore.Open[map[string]int](ctx, memory.New(), kvstore.Options{MaxValue: 100})
 	check(t, err)
 	defer db.Close(ctx)
 	s, err := db.Create(ctx, "s")
 	check(t, err)
-	err = s.Update(ctx, func(tx *kvstore.Tx[[]string]) error {
-		return errors.Join(tx.Put("a", []string{"small"}), tx.Put("b", make([]string, 200)))
+	err = s.Update(ctx, func(tx *kvstore.Tx[map[string]int]) error {
+		return errors.Join(tx.Put("a", map[string]int{"small": 1}), tx.Put("b", map[string]int{strings.Repeat("x", 200): 1}))
 	})
 	want(t, err, kvstore.ErrTooLarge)
 	want(t, err, kvstore.ErrRejected)
