@@ -9,7 +9,7 @@ import (
 )
 
 // marked are names of which some are the beginning of others, or hold what ends a text.
-var marked = []string{"", "\x00", "\x00\x00", "\x00\x01", "\x00\x01a", "\x00\xff", "\x01", "a", "a\x00", "a\x00\x01", "a\x00b", "a\x01", "ab", "b", "\xff", "\xff\x00", "\xff\xff"}
+var marked = []string{"", "\x00", "\x00\x00", "\x00\x01", "\x00\x01a", "\x00\xff", "\x01", "a", "a\x00", "a\x00\x01", "a\x00b", "a\x01", "a\xfe", "a\xfeb", "a\xff", "a\xffb", "ab", "b", "\xff", "\xff\x00", "\xff\xff"}
 
 // The marks of timers stand in the order of their times, then of their names, and say what they are of.
 func TestTimerMarks(t *testing.T) {

@@ -1,7 +1,6 @@
 package kvstore
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -231,7 +230,10 @@ func (q *search[V]) bounds() {
 
 // after returns the least string above all that begin with s, which is not all 0xFF.
 func after(s string) string {
-	b := bytes.TrimRight([]byte(s), "\xff")
+	b := []byte(s)
+	for b[len(b)-1] == 0xFF {
+		b = b[:len(b)-1]
+	}
 	b[len(b)-1]++
 	return string(b)
 }

@@ -947,6 +947,11 @@ var mutations = []mutation{
 		`if q.index != nil && !slices.ContainsFunc(db.termsOf(cell)`, `if false && !slices.ContainsFunc(db.termsOf(cell)`, "TestMarksDecide"},
 	{"what has expired is found in the store", "merge.go",
 		`if snap.Header.Gone(time.Now()) {`, `if !snap.Header.Exists() {`, "TestQueriesAgainstAScan"},
+	{"a prefix that ends with 0xFF finds nothing", "query.go",
+		`	for b[len(b)-1] == 0xFF {
+		b = b[:len(b)-1]
+	}
+`, ``, "TestTermRanges"},
 	{"a cursor of another query is taken", "query.go",
 		`!ok || name < s.from || s.to != "" && name >= s.to`, `!ok`, "TestQueriesInvalid"},
 	{"Reindex passes for complete while others have sessions", "reindex.go",
