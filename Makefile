@@ -22,7 +22,7 @@ SOAK     ?= 1h
 BENCH    ?= Flush
 BENCHTIME ?= 300x
 SEED     ?= 0
-TESTFLAGS ?= -race -vet=off -timeout 12m
+TESTFLAGS ?= -race -vet=off -timeout 14m
 JOBS     ?= 7
 # The compilers collect garbage less often: a seventh less work. The tests are run as everybody runs them.
 GOBUILD  := GOGC=400 go

@@ -216,7 +216,7 @@ func TestMergeAgainstMutators(t *testing.T) {
 	}
 	together := func(i int) {
 		db := dbs[i%2]
-		for round := range rounds(400) {
+		for round := range rounds(150) {
 			q := Query[string]{Index: "i", Prefix: "keeps", Limit: 1 + (round+i)%7}
 			if round%5 == 4 {
 				q = Query[string]{Limit: q.Limit}

@@ -35,7 +35,7 @@ const modelLatency = 6 * time.Millisecond
 const modelFlush = 2 * 2 * 2 * modelLatency
 
 func TestModelMemory(t *testing.T) {
-	playSeeds(t, 45, 700, func(*testing.T) store.Store { return memory.New() })
+	playSeeds(t, 32, 700, func(*testing.T) store.Store { return memory.New() })
 }
 
 func TestModelBolt(t *testing.T) {

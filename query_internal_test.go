@@ -124,7 +124,7 @@ func sameRows(t *testing.T, what string, got, want []Row[string]) {
 // Sessions are put, changed, expired, stolen, adopted, released, evicted and lost on several nodes, of which some is unsaved at any time; the store fails now and then. After
 // each step queries on each node, by pages of any size, say what a look at each session says; and what is in the catalogue is what is in memory.
 func TestQueriesAgainstAScan(t *testing.T) {
-	for seed := range uint64(rounds(15)) {
+	for seed := range uint64(rounds(5)) {
 		for _, faulty := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) { queriesAgainstAScan(t, seed, faulty) })
 		}
