@@ -4,7 +4,7 @@
 # make bench   the table of ratios; make bench-json for programs; make bench-engines what the fence costs on each engine, for its server and ours together
 # make fuzz    every fuzz target, FUZZTIME each; make fuzz-short EXECS runs of each
 # make mutants breaks the code on purpose, in one place after the other, and shows which test notices
-# make sim     2,000 simulated histories of 500 steps; make sim SEED=4711 replays one
+# make sim     2,000 simulated histories of 500 steps, make test 800 of them; make sim SEED=4711 replays one
 # make soak    simulated histories for SOAK, with seeds of their own
 # make model   explores the protocol in every order of its steps, as it is, and then with each of the planted bugs
 # make crash   kills, failed calls and power cuts on the embedded store: ROUNDS rounds, of six kills and about a hundred images of the disk each
@@ -22,6 +22,7 @@ SOAK     ?= 1h
 BENCH    ?= Flush
 BENCHTIME ?= 300x
 SEED     ?= 0
+HISTORIES ?= 2000
 TESTFLAGS ?= -race -vet=off -timeout 14m
 JOBS     ?= 7
 # The compilers collect garbage less often: a seventh less work. The tests are run as everybody runs them.
@@ -75,7 +76,7 @@ gofmt:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not formatted by gofmt:"; echo "$$out"; exit 1; fi
 
 late/%: $(LATE)
-	@$(MAKE) --no-print-directory $*
+	@$(MAKE) --no-print-directory $* HISTORIES=800
 
 servers:
 	@.ci/servers
@@ -112,7 +113,7 @@ modelquick:
 
 # Without the race detector: so a seed replays exactly, and it is ten times as many. With it they are part of the tests.
 sim:
-	go test ./internal/sim -count=1 -v -run 'TestSim$$' -args -seed=$(SEED)
+	go test ./internal/sim -count=1 -v -run 'TestSim$$' -args -seed=$(SEED) -histories=$(HISTORIES)
 
 soak:
 	go test ./internal/sim -count=1 -v -timeout 0 -run TestSoak -args -soak=$(SOAK)
