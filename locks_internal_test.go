@@ -60,7 +60,7 @@ func (i *inspector) called(what string) {
 		free("a lane", &l.mu)
 	}
 	for lock, mu := range map[string]*sync.Mutex{
-		"the sieve": &db.sieve.mu, "the expirer": &db.expirer.mu, "the notifier": &db.notes.mu, "the budget": &db.budget.mu,
+		"the sieve": &db.sieve.mu, "the expirer": &db.expirer.mu, "the clock": &db.clock.mu, "the notifier": &db.notes.mu, "the budget": &db.budget.mu,
 		"the lifelines": &db.lifelines.mu, "the catalogue": &db.terms.mu, "the lease": &db.lease.mu, "the tasks": &db.tasks.mu,
 	} {
 		free(lock, mu)

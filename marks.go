@@ -173,7 +173,7 @@ func (m *marking) of(id string, was []string) []string {
 	return next
 }
 
-// limit returns an error if a session cannot have so many aliases and marks.
+// limitNames returns an error if a session cannot have so many aliases and marks.
 func limitNames(id string, aliases, marks []string) error {
 	size := 0
 	for _, a := range aliases {

@@ -52,7 +52,7 @@ type front[V any] struct {
 // 96 bytes, and 48 for its front.
 //
 // Locks, in the order in which they are taken: stripe.mu, session.mu, lane.mu. The sieve's, the
-// expirer's, the notifier's, the listeners' and the catalogue's are last, and nothing is taken under them. None is held
+// expirer's, the clock's, the notifier's, the listeners' and the catalogue's are last, and nothing is taken under them. None is held
 // across a call to the store, a channel, a codec or a function of the application.
 type session[V any] struct {
 	*front[V]
