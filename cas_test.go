@@ -163,15 +163,14 @@ func TestAcks(t *testing.T) {
 }
 
 // meddler is a value of which a test is told, by the goroutine that is about to write it, before it has the session's lock.
-type meddler struct {
-	N    int
-	hook *func()
-}
+type meddler int
+
+// meddle is called when the next one is written.
+var meddle func()
 
 func (m meddler) MemSize() int {
-	if m.hook != nil && *m.hook != nil {
-		f := *m.hook
-		*m.hook = nil
+	if f := meddle; f != nil {
+		meddle = nil
 		f()
 	}
 	return 8
@@ -185,23 +184,24 @@ func TestCompareAndSwapMeets(t *testing.T) {
 	defer db.Close(ctx)
 	s, err := db.AdoptOrCreate(ctx, "s")
 	check(t, err)
-	check(t, s.Put(ctx, "k", meddler{N: 1}))
+	check(t, s.Put(ctx, "k", 1))
 	_, ver, err := s.GetVersion(ctx, "k")
 	check(t, err)
-	between := func() { check(t, s.Put(ctx, "k", meddler{N: 2})) }
-	_, err = s.CompareAndSwap(ctx, "k", ver, meddler{3, &between}, kvstore.InMemory)
+	between := func() { check(t, s.Put(ctx, "k", 2)) }
+	meddle = between
+	_, err = s.CompareAndSwap(ctx, "k", ver, 3, kvstore.InMemory)
 	want(t, err, kvstore.ErrConflict)
-	between = func() { check(t, s.Put(ctx, "k", meddler{N: 2})) }
-	check(t, kvstore.CompareAndSwap(ctx, s, "k", meddler{N: 2}, meddler{4, &between}, kvstore.InMemory)) // what it meets equals what it replaces
-	if v, err := s.Get(ctx, "k"); v.N != 4 || err != nil {
-		t.Errorf("%d, %v", v.N, err)
+	meddle = between
+	check(t, kvstore.CompareAndSwap(ctx, s, "k", 2, 4, kvstore.InMemory)) // what it meets equals what it replaces
+	if v, err := s.Get(ctx, "k"); v != 4 || err != nil {
+		t.Errorf("%d, %v", v, err)
 	}
 }
 
 type meddlerCodec struct{}
 
 func (meddlerCodec) Append(dst []byte, v any) ([]byte, error) {
-	return intCodec{}.Append(dst, &v.(*meddler).N)
+	return intCodec{}.Append(dst, (*int)(v.(*meddler)))
 }
 
-func (meddlerCodec) Decode(src []byte, v any) error { return intCodec{}.Decode(src, &v.(*meddler).N) }
+func (meddlerCodec) Decode(src []byte, v any) error { return intCodec{}.Decode(src, (*int)(v.(*meddler))) }

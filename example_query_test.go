@@ -11,42 +11,36 @@ import (
 	"github.com/seed-6f1f505d/kvstore/store/memory"
 )
 
-// cart is whose it is, and what is in it.
-type cart struct {
-	User  string
-	Items []string
-}
-
 var (
-	byUser = kvstore.Index[cart]{Name: "byUser", Terms: func(c cart) []string { return []string{c.User} }}
-	byItem = kvstore.Index[cart]{Name: "byItem", Terms: func(c cart) []string { return c.Items }}
+	byState = kvstore.Index[Call]{Name: "byState", Terms: func(c Call) []string { return []string{c.State} }}
+	byParty = kvstore.Index[Call]{Name: "byParty", Terms: func(c Call) []string { return []string{c.From, c.To} }}
 )
 
 // Sessions are found by what is in their values: on this node as they are now, on others as they are stored. The pages of an answer are put together by its cursor.
 func ExampleDB_Merged() {
 	ctx := context.Background()
 	st := memory.New()
-	a, err := kvstore.Open(ctx, st, kvstore.Options{Node: "a"}, byUser, byItem)
-	b, err2 := kvstore.Open(ctx, st, kvstore.Options{Node: "b"}, byUser, byItem)
+	a, err := kvstore.Open(ctx, st, kvstore.Options{Node: "a"}, byState, byParty)
+	b, err2 := kvstore.Open(ctx, st, kvstore.Options{Node: "b"}, byState, byParty)
 	if err := errors.Join(err, err2); err != nil {
 		log.Fatal(err)
 	}
 	defer a.Close(ctx)
 	defer b.Close(ctx)
 	err = errors.Join(
-		a.Put(ctx, "cart-1", cart{"ann", []string{"apple", "bread"}}),
-		a.Put(ctx, "cart-2", cart{"bob", []string{"bread"}}),
+		a.Put(ctx, "call-1", Call{"ann", "bob", "ringing"}),
+		a.Put(ctx, "call-2", Call{"bob", "carl", "talking"}),
 		a.Flush(ctx),
-		b.Put(ctx, "cart-3", cart{"ann", []string{"apple"}}), // of which others know soon
+		b.Put(ctx, "call-3", Call{"dora", "ann", "ringing"}), // of which others know soon
 	)
 
-	answer, err2 := b.Merged(ctx, kvstore.Query[cart]{Index: "byUser", Term: "ann"})
+	answer, err2 := b.Merged(ctx, kvstore.Query[Call]{Index: "byState", Term: "ringing"})
 	for _, row := range answer.Rows {
-		fmt.Println(row.Session, row.Value.Items, "of node", row.Owner)
+		fmt.Println(row.Session, row.Value.From, "to", row.Value.To, "on node", row.Owner)
 	}
 	fmt.Println(errors.Join(err, err2))
 
-	q := kvstore.Query[cart]{Index: "byItem", From: "a", To: "c", Limit: 2}
+	q := kvstore.Query[Call]{Index: "byParty", From: "a", To: "c", Limit: 2}
 	for {
 		page, err := b.Merged(ctx, q)
 		if err != nil {
@@ -63,29 +57,29 @@ func ExampleDB_Merged() {
 		q.After = page.Next
 	}
 	// Output:
-	// cart-1 [apple bread] of node a
-	// cart-3 [apple] of node b
+	// call-1 ann to bob on node a
+	// call-3 dora to ann on node b
 	// <nil>
-	// apple cart-1, apple cart-3
-	// bread cart-1, bread cart-2
+	// ann call-1, ann call-3
+	// bob call-1, bob call-2
 }
 
 // A program gets an index that it did not have.
 func ExampleDB_Reindex() {
 	ctx := context.Background()
 	st := memory.New()
-	old, err := kvstore.Open[cart](ctx, st, kvstore.Options{})
+	old, err := kvstore.Open[Call](ctx, st, kvstore.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}
-	err = errors.Join(old.Put(ctx, "cart-1", cart{User: "ann"}), old.Put(ctx, "cart-2", cart{User: "bob"}), old.Close(ctx))
+	err = errors.Join(old.Put(ctx, "call-1", Call{From: "ann"}), old.Put(ctx, "call-2", Call{From: "bob"}), old.Close(ctx))
 
-	db, err2 := kvstore.Open(ctx, st, kvstore.Options{}, byUser)
+	db, err2 := kvstore.Open(ctx, st, kvstore.Options{}, byParty)
 	if err := errors.Join(err, err2); err != nil {
 		log.Fatal(err)
 	}
 	defer db.Close(ctx)
-	q := kvstore.Query[cart]{Index: "byUser", Term: "ann"}
+	q := kvstore.Query[Call]{Index: "byParty", Term: "ann"}
 	before, err := db.Stored(ctx, q)
 	fmt.Println("found:", len(before.Rows), "all is indexed:", before.Covered.Indexed)
 	done, err2 := db.Reindex(ctx, kvstore.Reindexing{})
