@@ -204,4 +204,6 @@ func (meddlerCodec) Append(dst []byte, v any) ([]byte, error) {
 	return intCodec{}.Append(dst, (*int)(v.(*meddler)))
 }
 
-func (meddlerCodec) Decode(src []byte, v any) error { return intCodec{}.Decode(src, (*int)(v.(*meddler))) }
+func (meddlerCodec) Decode(src []byte, v any) error {
+	return intCodec{}.Decode(src, (*int)(v.(*meddler)))
+}
