@@ -17,7 +17,7 @@ func TestAllocations(t *testing.T) {
 	defer db.Close(ctx)
 	s, err := db.AdoptOrCreate(ctx, "s")
 	check(t, err)
-	v := make([]byte, 100)
+	v, q := make([]byte, 100), s.Queue("jobs")
 	check(t, s.Put(ctx, "k", v))
 	ver, err := s.CompareAndSwap(ctx, "cas", kvstore.Version{}, v, kvstore.InMemory)
 	check(t, err)
@@ -28,8 +28,16 @@ func TestAllocations(t *testing.T) {
 	}{
 		{"DB.Get", 0, func() error { _, err := db.Get(ctx, "s"); return err }},
 		{"DB.Put", 1, func() error { return db.Put(ctx, "s", v) }}, // the version
-		{"Session.Put", 3, func() error { return s.Put(ctx, "k", v) }},
-		{"CompareAndSwap", 6, func() error { ver, err = s.CompareAndSwap(ctx, "cas", ver, v, kvstore.InMemory); return err }},
+		{"Session.Put", 1, func() error { return s.Put(ctx, "k", v) }},
+		{"CompareAndSwap", 1, func() error { ver, err = s.CompareAndSwap(ctx, "cas", ver, v, kvstore.InMemory); return err }},
+		{"Add", 2, func() error { _, err := s.Add(ctx, "n", 1, kvstore.InMemory); return err }}, // and the key
+		{"PushBack and PopFront", 7, func() error { // two keys, two places, three versions
+			if err := q.PushBack(ctx, v); err != nil {
+				return err
+			}
+			_, err := q.PopFront(ctx)
+			return err
+		}},
 	} {
 		check(t, db.Put(ctx, "s", v))
 		var failed error

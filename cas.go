@@ -21,7 +21,7 @@ var ErrConflict = errors.New("kvstore: conflict")
 type Version struct{ cell unsafe.Pointer }
 
 func (db *DB[V]) versionOf(c *cell[V]) Version {
-	if c == db.absent || c.expires.Past(time.Now()) {
+	if c == db.absent || c.expires != 0 && c.expires.Past(time.Now()) {
 		return Version{}
 	}
 	return Version{unsafe.Pointer(c)}
@@ -51,17 +51,8 @@ func (h *Session[V]) CompareAndSwap(ctx context.Context, key string, old Version
 	if err != nil {
 		return ver, err
 	}
-	w := [1]write[V]{{key, next, h.db.cost(key, next)}}
-	err = h.planned(ctx, ack, func(s *session[V]) ([]write[V], []string, error) {
-		switch c := s.version(key, h.db.absent); {
-		case c == nil:
-			return nil, []string{key}, errMissing
-		case h.db.versionOf(c) != old:
-			return nil, nil, keyError(s.id, key, ErrConflict)
-		}
-		return w[:], nil, nil
-	})
-	if err != nil {
+	st, w := step[V]{kind: stepSwap, key: key, old: old}, [1]write[V]{{key: key, cell: next}}
+	if err := h.stepping(ctx, ack, &st, w[:]); err != nil {
 		return ver, err
 	}
 	return Version{unsafe.Pointer(next)}, nil

@@ -34,8 +34,7 @@ type change[V any] struct {
 	aliases aliasing // and the session's aliases; no ending
 	marks   marking  // and its marks; likewise
 
-	plan    plan[V]  // if there is one, it finds the writes
-	missing []string // what it needs, after errMissing
+	step *step[V] // if there is one, it finds the writes, or whether they are to be made
 
 	stored bool // wait until it is
 
@@ -45,12 +44,6 @@ type change[V any] struct {
 	ending bool // decided by admit: the life that the session has now ends
 }
 
-// plan finds the writes of a change, with their costs, under the session's mu and on what the session is then, so that nothing can come between. It may run more
-// than once, and calls nothing of the application's. If it needs entries that are not in memory it names them, and returns errMissing.
-//
-// (It is not given the change: whatever is handed to a function that the compiler does not know is allocated, and that would be each Put's.)
-type plan[V any] func(s *session[V]) (writes []write[V], missing []string, err error)
-
 // version is a key and the cell that was seen there, or absent.
 type version[V any] struct {
 	key  string
@@ -59,15 +52,16 @@ type version[V any] struct {
 
 // write gives key a new cell; absent deletes it.
 type write[V any] struct {
-	key  string
-	cell *cell[V]
-	cost int32 // set by commit
+	key   string
+	cell  *cell[V]
+	cost  int32     // set by commit
+	place *entry[V] // of the key, if it has one already: set by need, or by the step that has looked there; good until mu is let go of
 }
 
 // errConflict: a read of the transaction is out of date; run it again.
 var errConflict = errors.New("kvstore: conflict")
 
-// errMissing: a plan needs entries that are not in memory. It never leaves the session's methods.
+// errMissing: a step needs entries that are not in memory. It never leaves the session's methods.
 var errMissing = errors.New("kvstore: not in memory")
 
 // errUnverified: the lease lapsed a moment ago. It never leaves commit.
@@ -96,7 +90,7 @@ func (db *DB[V]) commit(ctx context.Context, s *session[V], ch *change[V]) error
 	if err := db.serve(ctx, s); err != nil {
 		return err
 	}
-	for i := range ch.writes { // of a plan's there are none yet
+	for i := range ch.writes { // of a step's there may be none yet
 		ch.writes[i].cost = db.cost(ch.writes[i].key, ch.writes[i].cell)
 	}
 	var room int64 // reserved for this commit
@@ -202,9 +196,8 @@ func (db *DB[V]) admit(s *session[V], ch *change[V]) error {
 	if err := s.unchanged(ch.reads, ch.tree, ch.shape, db.absent); err != nil {
 		return err
 	}
-	if ch.plan != nil {
-		var err error
-		if ch.writes, ch.missing, err = ch.plan(s); err != nil {
+	if ch.step != nil {
+		if err := ch.step.take(db, s, ch); err != nil {
 			return err
 		}
 	}
@@ -226,8 +219,12 @@ func (db *DB[V]) need(s *session[V], ch *change[V]) int64 {
 	if (ch.expire || ch.ending || ch.aliases.any() || ch.marks.any()) && !s.head {
 		n += headCost(s.id)
 	}
-	for _, w := range ch.writes {
-		e := s.lookup(w.key)
+	for i := range ch.writes {
+		w := &ch.writes[i]
+		if ch.step == nil || w.place == nil { // a step has looked just now
+			w.place = s.lookup(w.key)
+		}
+		e := w.place
 		stored := !s.sure(w.key)
 		if e != nil {
 			stored = e.stored
@@ -279,8 +276,11 @@ func (db *DB[V]) change(s *session[V], ch *change[V]) {
 		s.head = true
 		db.setMarks(s, ch.marks.next)
 	}
-	for _, w := range ch.writes {
-		db.set(s, w)
+	for i := range ch.writes {
+		if ch.ending {
+			ch.writes[i].place = nil // it went with the life that ended, but for the main one
+		}
+		db.set(s, &ch.writes[i])
 	}
 	if db.sieve != nil {
 		s.visited.Store(true)
@@ -294,8 +294,11 @@ func (db *DB[V]) change(s *session[V], ch *change[V]) {
 }
 
 // set gives an entry its new cell. Caller holds mu, and has the room.
-func (db *DB[V]) set(s *session[V], w write[V]) {
-	e := s.at(w.key)
+func (db *DB[V]) set(s *session[V], w *write[V]) {
+	e := w.place
+	if e == nil {
+		e = s.at(w.key)
+	}
 	if s.x != nil && s.x.loads != nil {
 		delete(s.x.loads, w.key) // what it finds is older than this
 	}
@@ -315,14 +318,7 @@ func (db *DB[V]) set(s *session[V], w write[V]) {
 		e.charge, e.dirty = 0, false
 		if w.key != "" && s.sure(w.key) {
 			delete(*s.x.places(w.key), w.key)
-			// Its place among the dirty ones goes too, if it is the last: it is paid for by nothing.
-			d := s.x.dirty
-			for len(d) > 0 && !d[len(d)-1].dirty {
-				d[len(d)-1].listed = false
-				d[len(d)-1] = keyed[V]{}
-				d = d[:len(d)-1]
-			}
-			s.x.dirty = d
+			s.x.unlist()
 		}
 		return
 	}
@@ -337,6 +333,33 @@ func (s *session[V]) mark(key string, e *entry[V]) {
 		e.listed = true
 		s.x.dirty = append(s.x.dirty, keyed[V]{key, e})
 	}
+}
+
+// unlist is told that an entry of the dirty ones is none any more. Its place among them is paid for by nothing, and so is not to outlive it by much: it goes
+// at once if it is the last, and else as soon as a half of the places may be such. Caller holds mu.
+func (x *extra[V]) unlist() {
+	d := x.dirty
+	for len(d) > 0 && !d[len(d)-1].dirty {
+		d[len(d)-1].listed = false
+		d[len(d)-1] = keyed[V]{}
+		d = d[:len(d)-1]
+	}
+	if x.idle++; len(d) == 0 {
+		x.idle = 0
+	} else if int(x.idle) > len(d)/2+16 {
+		x.idle = 0
+		kept := d[:0]
+		for _, k := range d {
+			if k.dirty {
+				kept = append(kept, k)
+			} else {
+				k.listed = false
+			}
+		}
+		clear(d[len(kept):])
+		d = kept
+	}
+	x.dirty = d
 }
 
 // end empties the session: all its entries go, in memory at once and in the store with

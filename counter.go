@@ -95,25 +95,26 @@ func (h *Session[V]) Counter(ctx context.Context, name string) (n int64, err err
 }
 
 // Add adds delta to a counter, and returns its new value; ack says when. ErrOverflow if there is no such: then nothing is changed.
-func (h *Session[V]) Add(ctx context.Context, name string, delta int64, ack Ack) (n int64, err error) {
+func (h *Session[V]) Add(ctx context.Context, name string, delta int64, ack Ack) (int64, error) {
 	if err := checkName(h.ID(), "counter", name); err != nil {
 		return 0, err
 	}
-	key, w := ownKey(kindCounter, name), [1]write[V]{}
-	err = h.planned(ctx, ack, func(s *session[V]) ([]write[V], []string, error) {
-		c := s.version(key, h.db.absent)
-		if c == nil {
-			return nil, []string{key}, errMissing
-		}
-		was, err := counted(s.id, key, c, h.db.absent)
-		if err != nil {
-			return nil, nil, err
-		}
-		if n, c, err = plus(s.id, key, was, delta, h.db.absent); err != nil {
-			return nil, nil, err
-		}
-		w[0] = write[V]{key, c, h.db.cost(key, c)}
-		return w[:], nil, nil
-	})
-	return n, err
+	var w [stepWrites]write[V]
+	st := step[V]{kind: stepAdd, key: ownKey(kindCounter, name), delta: delta}
+	err := h.stepping(ctx, ack, &st, w[:0])
+	return st.sum, err
+}
+
+// add is Tx.Add as a step, on the counter's cell.
+func (st *step[V]) add(db *DB[V], s *session[V], ch *change[V], place *entry[V], c *cell[V]) error {
+	was, err := counted(s.id, st.key, c, db.absent)
+	if err != nil {
+		return err
+	}
+	if st.sum, c, err = plus(s.id, st.key, was, st.delta, db.absent); err != nil {
+		return err
+	}
+	ch.writes = ch.writes[:1]
+	ch.writes[0] = write[V]{st.key, c, db.cost(st.key, c), place}
+	return nil
 }

@@ -93,7 +93,7 @@ func (db *DB[V]) expireNow(a alarm[V], now time.Time) {
 			}
 		}
 		e.armed = at != 0
-		ch.writes = []write[V]{{key, db.absent, db.cost(key, db.absent)}}
+		ch.writes = []write[V]{{key: key, cell: db.absent, cost: db.cost(key, db.absent)}}
 	}
 	switch {
 	case at == 0:

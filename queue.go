@@ -118,7 +118,7 @@ func (q *ends[V]) peek(back bool) (c *cell[V], pos uint64, err error) {
 			return c, pos, err
 		}
 	}
-	return nil, 0, fmt.Errorf("%w: session %q, queue %q", ErrEmpty, q.tx.s.id, q.name)
+	return nil, 0, errEmpty(q.tx.s.id, q.name)
 }
 
 // next returns the bounds without the item at an end.
@@ -294,7 +294,7 @@ func (h *Session[V]) pop(ctx context.Context, f func(tx *Tx[V]) error) error {
 	return err
 }
 
-// push is Tx.Queue's push as a plan: nothing is read before the lock is held.
+// push is Tx.Queue's push as a step.
 func (q *Queue[V]) push(ctx context.Context, v V, front bool) error {
 	db, id := q.h.db, q.h.ID()
 	if err := checkName(id, "queue", q.name); err != nil {
@@ -308,74 +308,72 @@ func (q *Queue[V]) push(ctx context.Context, v V, front bool) error {
 	if err := db.encodable(id, item, c); err != nil { // or its place in the queue would be stored without it
 		return err
 	}
-	var w [2]write[V]
-	cost := db.cost(item, c)
-	return q.h.planned(ctx, InMemory, func(s *session[V]) ([]write[V], []string, error) {
-		head, tail, err := q.at(s)
-		if err != nil {
-			return nil, []string{q.bounds}, err
-		}
-		pos := tail
-		if front {
-			head--
-			pos = head
-		} else {
-			tail++
-		}
-		b := boundsCell(head, tail, db.absent)
-		w = [2]write[V]{{itemKey(kindItem, q.name, pos), c, cost}, {q.bounds, b, db.cost(q.bounds, b)}}
-		return w[:], nil, nil
-	})
+	var w [stepWrites]write[V]
+	st := step[V]{kind: stepPush, front: front, key: q.bounds, name: q.name, cell: c, cost: db.cost(item, c)}
+	return q.h.stepping(ctx, InMemory, &st, w[:0])
 }
 
-// at returns where the queue begins and ends, for a plan; errMissing if its bounds are not in memory. Caller holds the session's mu.
-func (q *Queue[V]) at(s *session[V]) (head, tail uint64, err error) {
-	c := s.version(q.bounds, q.h.db.absent)
-	if c == nil {
-		return 0, 0, errMissing
+// push is that of a queue which has these ends.
+func (st *step[V]) push(db *DB[V], ch *change[V], place *entry[V], head, tail uint64) error {
+	pos := tail
+	if st.front {
+		head--
+		pos = head
+	} else {
+		tail++
 	}
-	return boundsOf(s.id, q.bounds, c, q.h.db.absent)
+	ch.writes = ch.writes[:2]
+	ch.writes[0] = write[V]{key: itemKey(kindItem, st.name, pos), cell: st.cell, cost: st.cost}
+	st.move(db, ch, place, head, tail)
+	return nil
 }
 
-// popAt is Tx.Queue's pop as a plan.
-func (q *Queue[V]) popAt(ctx context.Context, back bool) (v V, err error) {
-	db := q.h.db
+// move is the second of two writes: it sets where the queue begins and ends.
+func (st *step[V]) move(db *DB[V], ch *change[V], place *entry[V], head, tail uint64) {
+	b := boundsCell(head, tail, db.absent)
+	ch.writes[1] = write[V]{st.key, b, db.cost(st.key, b), place}
+}
+
+// popAt is Tx.Queue's pop as a step.
+func (q *Queue[V]) popAt(ctx context.Context, front bool) (v V, err error) {
 	if err := checkName(q.h.ID(), "queue", q.name); err != nil {
 		return v, err
 	}
-	var got *cell[V]
-	var w [2]write[V]
-	err = q.h.planned(ctx, InMemory, func(s *session[V]) ([]write[V], []string, error) {
-		head, tail, err := q.at(s)
-		if err != nil {
-			return nil, []string{q.bounds}, err
-		}
-		begun := head != tail
-		for got = db.absent; head != tail && got == db.absent; head, tail = next(head, tail, back) { // what is not there is passed over
-			pos := head
-			if back {
-				pos = tail - 1
-			}
-			key := itemKey(kindItem, q.name, pos)
-			if got = s.version(key, db.absent); got == nil {
-				return nil, ahead(kindItem, q.name, pos, tail-head, back), errMissing
-			}
-			w[0] = write[V]{key, db.absent, db.cost(key, db.absent)}
-		}
-		if !begun {
-			return nil, nil, fmt.Errorf("%w: session %q, queue %q", ErrEmpty, s.id, q.name)
-		}
-		b := boundsCell(head, tail, db.absent)
-		w[1] = write[V]{q.bounds, b, db.cost(q.bounds, b)}
-		return w[:], nil, nil
-	})
-	if err == nil && got == db.absent {
-		err = fmt.Errorf("%w: session %q, queue %q", ErrEmpty, q.h.ID(), q.name)
+	var w [stepWrites]write[V]
+	st := step[V]{kind: stepPop, front: front, key: q.bounds, name: q.name}
+	if err = q.h.stepping(ctx, InMemory, &st, w[:0]); err == nil && st.cell == q.h.db.absent {
+		err = errEmpty(q.h.ID(), q.name)
 	}
 	if err != nil {
 		return v, err
 	}
-	return got.val, nil
+	return st.cell.val, nil
+}
+
+func errEmpty(id, name string) error {
+	return fmt.Errorf("%w: session %q, queue %q", ErrEmpty, id, name)
+}
+
+// pop is that of a queue which has these ends.
+func (st *step[V]) pop(db *DB[V], s *session[V], ch *change[V], place *entry[V], head, tail uint64) error {
+	if head == tail {
+		return errEmpty(s.id, st.name)
+	}
+	ch.writes = ch.writes[:2]
+	for st.cell = db.absent; head != tail && st.cell == db.absent; head, tail = next(head, tail, !st.front) { // what is not there is passed over
+		pos := head
+		if !st.front {
+			pos = tail - 1
+		}
+		key := itemKey(kindItem, st.name, pos)
+		var item *entry[V]
+		if item, st.cell = s.see(key, db.absent); st.cell == nil {
+			return st.lack(ahead(kindItem, st.name, pos, tail-head, !st.front)...)
+		}
+		ch.writes[0] = write[V]{key, db.absent, db.cost(key, db.absent), item}
+	}
+	st.move(db, ch, place, head, tail)
+	return nil
 }
 
 // ahead returns the keys of the items from pos on, at an end of a queue of n: as many as are loaded at a time.
@@ -399,10 +397,10 @@ func (q *Queue[V]) PushBack(ctx context.Context, v V) error {
 func (q *Queue[V]) PushFront(ctx context.Context, v V) error { return q.push(ctx, v, true) }
 
 // PopFront takes the first value out. ErrEmpty if there is none.
-func (q *Queue[V]) PopFront(ctx context.Context) (V, error) { return q.popAt(ctx, false) }
+func (q *Queue[V]) PopFront(ctx context.Context) (V, error) { return q.popAt(ctx, true) }
 
 // PopBack takes the last value out. ErrEmpty if there is none.
-func (q *Queue[V]) PopBack(ctx context.Context) (V, error) { return q.popAt(ctx, true) }
+func (q *Queue[V]) PopBack(ctx context.Context) (V, error) { return q.popAt(ctx, false) }
 
 // Front returns the first value. ErrEmpty if there is none.
 func (q *Queue[V]) Front(ctx context.Context) (v V, err error) {

@@ -105,7 +105,8 @@ type extra[V any] struct {
 	rest    map[string]*entry[V]
 	own     map[string]*entry[V] // the library's own entries
 	arms    bool                 // some of these may have alarms
-	dirty   []keyed[V]           // entries of rest that may be dirty, in the order of change
+	dirty   []keyed[V]           // entries of rest and own that may be dirty, in the order of change
+	idle    uint32               // how many of these have ceased to be, at most, since they were looked through
 	loads   map[string]*load[V]  // under way; a change of the key takes it out
 	parts   map[part]*load[V]    // of spans, under way
 	known   []span               // see span.go
@@ -217,13 +218,19 @@ func (s *session[V]) reshapes(key string, e *entry[V], next, absent *cell[V]) bo
 // version returns what a reader of key sees now: the cell, or absent; nil if
 // it must be loaded. Caller holds mu.
 func (s *session[V]) version(key string, absent *cell[V]) *cell[V] {
+	_, c := s.see(key, absent)
+	return c
+}
+
+// see is version, and returns the key's place beside it, nil if it has none. Caller holds mu.
+func (s *session[V]) see(key string, absent *cell[V]) (*entry[V], *cell[V]) {
 	if e := s.lookup(key); e != nil {
-		return e.cell.Load()
+		return e, e.cell.Load()
 	}
 	if s.sure(key) {
-		return absent
+		return nil, absent
 	}
-	return nil
+	return nil, nil
 }
 
 // clean reports whether nothing of the session is unsaved or under way. Caller holds mu.

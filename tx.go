@@ -87,28 +87,6 @@ func (h *Session[V]) update(ctx context.Context, ack Ack, f func(tx *Tx[V]) erro
 	})
 }
 
-// planned makes a change whose writes plan finds. What it needs is loaded, outside of the lock.
-func (h *Session[V]) planned(ctx context.Context, ack Ack, plan plan[V]) error {
-	if ack > Stored {
-		return errAck(h.ID(), ack)
-	}
-	return h.do(ctx, func(s *session[V], life uint32) error {
-		ch := change[V]{plan: plan, bound: true, life: life, stored: ack == Stored}
-		for {
-			err := h.db.commit(ctx, s, &ch)
-			if err != errMissing {
-				return err
-			}
-			if err := h.db.gather(ctx, s, life, ch.missing); err != nil {
-				return err
-			}
-			if _, err := h.db.fetch(ctx, s, life, ch.missing[0], nil); err != nil { // the one that matters; it says why it cannot be read
-				return err
-			}
-		}
-	})
-}
-
 // patience is the number of conflicts in a row after which a transaction waits before it runs again.
 const patience = 16
 

@@ -33,13 +33,17 @@ var inside = []mutation{
 		}
 `, ``, "TestQueueCoalesces"},
 	{"an item that the store refused is popped", "queue.go",
-		`for got = db.absent; head != tail && got == db.absent; head`, `for got = nil; head != tail && got == nil; head`, "TestQueueWithHoles"},
+		`for st.cell = db.absent; head != tail && st.cell == db.absent; head`, `for st.cell = nil; head != tail && st.cell == nil; head`, "TestQueueWithHoles"},
 	{"a pop loads one item at a time", "queue.go",
 		`const queuePage = 64`, `const queuePage = 1`, "TestQueueIsNotLoaded"},
-	{"two swaps of one version succeed", "cas.go",
-		`		case h.db.versionOf(c) != old:
-`, `		case false:
-`, "TestCompareAndSwap"},
+	{"two swaps of one version succeed", "step.go",
+		`		if db.versionOf(c) != st.old {`, `		if false {`, "TestCompareAndSwap"},
+	{"what was pushed and popped keeps its place among what is dirty", "commit.go",
+		`	} else if int(x.idle) > len(d)/2+16 {`, `	} else if false {`, "TestPlacesOfWhatIsGone"},
+	{"what is dirty loses its place with what is gone", "commit.go",
+		`			if k.dirty {
+				kept`, `			if k.dirty && k.key[0] == 0 {
+				kept`, "TestPlacesOfWhatIsGone"},
 	{"stored is said of what is in memory", "commit.go",
 		`if ch.stored || db.opt.Mode`, `if db.opt.Mode`, "TestAcks|TestCompareAndSwap"},
 	{"a counter goes round", "counter.go",
