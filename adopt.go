@@ -251,15 +251,12 @@ func (db *DB[V]) claimed(id string, c *store.Claim, keys []string, gen uint32, s
 			return nil, err
 		}
 		db.count.claimTime.Add(db.now() - start)
-		why := CauseAdopt
+		why := CauseCreate
 		if c.Created {
-			why = CauseCreate
 			db.count.created.Add(1)
 		} else {
 			db.count.adopted.Add(1)
-			if c.Header.Seq > 0 { // of a tenure that goes on
-				why = CauseReload
-			}
+			why = cameBack(c.Header)
 		}
 		return db.rehydrate(c.Header, c.Entries, keys, c.Unread, why, gen), nil
 	case store.NotFound:
@@ -298,7 +295,16 @@ func (db *DB[V]) askReload(ctx context.Context, id string, keys []string) (*sess
 		return nil, sessionError(id, ErrNotResident)
 	}
 	db.count.reloaded.Add(1)
-	return db.rehydrate(h, snap.Entries, keys, damaged, CauseReload, gen), nil
+	return db.rehydrate(h, snap.Entries, keys, damaged, cameBack(h), gen), nil
+}
+
+// cameBack says of a session that the store has as this node's how it came. If nothing was changed in the tenure it may never have been here: the answer to the
+// claim may have been lost, and others have had it since it was.
+func cameBack(h store.Header) Cause {
+	if h.Seq == 0 {
+		return CauseAdopt
+	}
+	return CauseReload
 }
 
 // unread returns the keys of the damaged entries if err is about nothing else.

@@ -16,6 +16,7 @@ import (
 	"github.com/seed-6f1f505d/kvstore"
 	"github.com/seed-6f1f505d/kvstore/store"
 	"github.com/seed-6f1f505d/kvstore/store/memory"
+	"github.com/seed-6f1f505d/kvstore/store/storetest"
 )
 
 // ear is a listener that keeps what it was told.
@@ -267,6 +268,40 @@ func TestCommitsOfTheEvicted(t *testing.T) {
 		}
 		if a, b := last[len(last)-2], last[len(last)-1]; a.Cause != kvstore.CauseDelete || b.Cause != kvstore.CauseCreate || a.Life == b.Life {
 			t.Errorf("two lives are told as %+v and %+v", a, b)
+		}
+	})
+}
+
+// A session that was evicted, that others had since, and whose claim was granted without an answer, is in the store as this node's. It comes back as one of which nothing is known.
+func TestCommitsAfterALostClaim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, mem := context.Background(), memory.New()
+		line := storetest.NewFaults(mem)
+		a := openInts(t, line, kvstore.Options{Node: "a", MaxResident: 1, StoreTimeout: time.Second})
+		b := openInts(t, mem, kvstore.Options{Node: "b"})
+		defer a.Close(ctx)
+		defer b.Close(ctx)
+		e := listens(t, a)
+		check(t, errors.Join(a.Put(ctx, "s", 1), a.Flush(ctx), a.Put(ctx, "t", 2), a.Flush(ctx)))
+		synctest.Wait()
+		_, err := b.Steal(ctx, "s")
+		check(t, errors.Join(err, b.Put(ctx, "s", 3), b.Release(ctx, "s")))
+		line.Inject(func(c storetest.Call) (f storetest.Fault) {
+			if c.Kind == storetest.Claim {
+				f.Fail = storetest.After
+			}
+			return f
+		})
+		_, err = a.Adopt(ctx, "s")
+		want(t, err, storetest.ErrInjected)
+		line.Inject(nil)
+		h, err := a.Session(ctx, "s")
+		check(t, err)
+		check(t, h.Put(ctx, "", 4))
+		synctest.Wait()
+		of := slices.DeleteFunc(e.news(), func(line string) bool { return !strings.Contains(line, "s@") })
+		if want := []string{`whole adopt s@3`, `update s@3; put entry "": 3 → 4`}; len(of) < 2 || !slices.Equal(of[len(of)-2:], want) {
+			t.Errorf("told\n\t%s\nwant at the end\n\t%s", strings.Join(of, "\n\t"), strings.Join(want, "\n\t"))
 		}
 	})
 }

@@ -251,7 +251,13 @@ var inside = []mutation{
 `, `		_ = was
 `, "TestCommits"},
 	{"a tenure that goes on is told as a new one", "adopt.go",
-		`c.Header.Seq > 0 {`, `false {`, "TestCommitsOfTheEvicted|TestReplay"},
+		`	if h.Seq == 0 {
+		return CauseAdopt`, `	if true {
+		return CauseAdopt`, "TestCommitsOfTheEvicted|TestReplay"},
+	{"what came after a lost answer is told as if it had been here", "adopt.go",
+		`	if h.Seq == 0 {
+		return CauseAdopt`, `	if false {
+		return CauseAdopt`, "TestCommitsAfterALostClaim"},
 	{"a session that leaves is not told", "resident.go",
 		`	db.departs(s, st, why)
 `, ``, "TestCommits|TestReplay"},

@@ -25,6 +25,8 @@ func TestCheckersNotice(t *testing.T) {
 		{"no lease", leased},
 		{"no bound", bounded},
 		{"deaf", closes},
+		{"untold commit", hooked},
+		{"forgotten end", synced},
 	} {
 		t.Run(c.sabotage, func(t *testing.T) {
 			const most = 300

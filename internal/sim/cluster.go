@@ -45,11 +45,12 @@ type cluster struct {
 type counters struct {
 	steps, requests, sentOn, handOffs, fenced             atomic.Int64
 	lost, unheard, doubled, late, kills, pauses, lostTold atomic.Int64
+	commits, touches                                      atomic.Int64
 }
 
 // Counts is how much happened, summed over plans.
 type Counts struct {
-	Plans, Steps, Requests, SentOn, HandOffs, Fenced, Faults, Kills, Reported int64
+	Plans, Steps, Requests, SentOn, HandOffs, Fenced, Faults, Kills, Reported, Commits, Touches int64
 
 	dbs []weak.Pointer[kvstore.DB[string]]
 }
@@ -79,11 +80,13 @@ func (a *Counts) add(c *counters, nodes map[store.Incarnation]*node) {
 	a.Faults += c.lost.Load() + c.unheard.Load() + c.doubled.Load() + c.late.Load() + c.pauses.Load()
 	a.Kills += c.kills.Load()
 	a.Reported += c.lostTold.Load()
+	a.Commits += c.commits.Load()
+	a.Touches += c.touches.Load()
 }
 
 func (a Counts) String() string {
-	return fmt.Sprintf("%d histories, %d steps, %d requests, %d of them sent on, %d hand-offs, %d late writes fenced, %d faults, %d kills, %d losses reported",
-		a.Plans, a.Steps, a.Requests, a.SentOn, a.HandOffs, a.Fenced, a.Faults, a.Kills, a.Reported)
+	return fmt.Sprintf("%d histories, %d steps, %d requests, %d of them sent on, %d hand-offs, %d late writes fenced, %d faults, %d kills, %d losses reported, %d commits told, %d touches",
+		a.Plans, a.Steps, a.Requests, a.SentOn, a.HandOffs, a.Fenced, a.Faults, a.Kills, a.Reported, a.Commits, a.Touches)
 }
 
 // node is one process: from its start until it is closed or killed. The next one of the same name is another.
@@ -109,6 +112,7 @@ type node struct {
 	rnd   *rand.Rand
 
 	// What Hooks.Lost was given, and how often; under cluster.mu.
+	ear   *ear
 	told  map[string]int // session/key=value
 	wiped map[string]int // deletions: session/key, or session
 }
@@ -220,6 +224,7 @@ func (c *cluster) start(i int) {
 	if n.db, err = kvstore.Open[string](ctx, n.line, o); err != nil {
 		panic(fmt.Sprintf("sim: open: %v", err))
 	}
+	n.listen()
 	c.mu.Lock()
 	c.nodes[i] = n
 	c.mu.Unlock()
@@ -249,7 +254,7 @@ func (n *node) lost(l kvstore.Lost) {
 				n.wiped[l.Session+"/"+key]++
 				continue
 			}
-			if e.Kind == kvstore.Counter || e.Kind == kvstore.QueueEnds { // what they are comes again
+			if e.Kind == kvstore.Counter || e.Kind == kvstore.QueueEnds || e.Kind == kvstore.IdleTime { // what they are comes again
 				n.told[l.Session+"/"+key]++
 				continue
 			}
@@ -341,7 +346,7 @@ func (c *cluster) do(s Step) {
 	case Kill:
 		c.count.kills.Add(1)
 		c.kill(n)
-	case Flush, Drain, Close, Orphans:
+	case Flush, Drain, Close, Orphans, Preload, Sweep:
 		c.asked.Go(func() { n.operate(s) })
 	default:
 		n.request(s, false)
@@ -428,6 +433,13 @@ func (n *node) operate(s Step) {
 		c.mu.Unlock()
 	case Orphans:
 		_, err = n.db.AdoptOrphans(ctx, kvstore.Takeover{All: s.N%2 == 0})
+	case Sweep:
+		_, err = n.db.Sweep(ctx, kvstore.Sweeping{All: s.N%2 == 0})
+	case Preload:
+		var p *kvstore.Preloading
+		if p, err = n.db.Preload(ctx, kvstore.Preload{Share: kvstore.Share(s.N % 3), Whole: s.N%2 == 0, Keys: []string{"leg"}, Count: s.N%5 == 0}); err == nil {
+			_, err = p.Wait(ctx)
+		}
 	}
 	c.log("        node %s: %v → %v", n.name, s.Verb, err)
 }
@@ -437,10 +449,12 @@ func (n *node) close(ctx context.Context) error {
 	marks := n.marks()
 	err := n.db.Close(ctx)
 	n.c.log("        node %s: Close → %v", n.name, err)
+	s := n.db.Stats()
 	if err == nil {
 		n.kept("Close", marks)
+		n.ear.audit(s.Missed)
 	}
-	if s := n.db.Stats(); s.Buffered != 0 || s.Resident != 0 || s.Lag != 0 {
+	if s.Buffered != 0 || s.Resident != 0 || s.Lag != 0 {
 		n.c.fail(closes, "node %s: after Close, %d bytes are buffered, %d sessions resident, the lag is %v", n.name, s.Buffered, s.Resident, s.Lag)
 	}
 	return err

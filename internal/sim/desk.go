@@ -180,6 +180,8 @@ func (d *desk) serve(ctx context.Context, s Step) error {
 		return d.sync(ctx, t)
 	case Count, Push, Pop, Fell, Arm, Disarm:
 		return d.inside(ctx, t, s, v)
+	case Idle, Touch:
+		return d.slide(ctx, t, s)
 	case Crowd:
 		return d.crowd(ctx, t, 2+int(s.N%4))
 	}
@@ -219,7 +221,13 @@ func (d *desk) change(ctx context.Context, t *tenure, writes map[string]cell, do
 		}
 	}
 	c.mu.Unlock()
-	return d.make(ctx, t, func(was state, now time.Time) state { return was.with(writes, now) }, do)
+	err := d.make(ctx, t, func(was state, now time.Time) state { return was.with(writes, now) }, do)
+	if err == nil {
+		c.mu.Lock()
+		d.n.ear.expect(d.id, writes)
+		c.mu.Unlock()
+	}
+	return err
 }
 
 // make makes a change of a session that exists, and compares what the call says.

@@ -10,6 +10,9 @@
 //	cluster.go  it happens; what is judged between steps and at the end
 //	line.go     a node's way to the store, and what becomes of each call on it
 //	desk.go     what clients ask a node for, and what the answer must be
+//	inside.go   likewise, of what is in a session beside values under keys
+//	slide.go    likewise, of sessions that end when they are not touched
+//	ear.go      what a node tells of changes
 //	doubt.go    what they know of the session after that, and what not
 //	truth.go    the store, and what it decided
 //	model.go    what a session may be, and the checkers

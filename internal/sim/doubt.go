@@ -75,6 +75,7 @@ func (d *desk) handle(ctx context.Context) (*tenure, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	end := time.Now()
+	t.ends(got.expires, end)
 	switch {
 	case seen(got, t.last(), start, end):
 		t.settle(true)

@@ -36,6 +36,8 @@ func ownKeyOf(e kvstore.LostEntry) string {
 		return "\x00i" + e.Key
 	case kvstore.TimerPayload:
 		return "\x00T" + e.Key
+	case kvstore.IdleTime:
+		return idleKey
 	}
 	return e.Key
 }
@@ -54,7 +56,7 @@ func (t *tenure) wasTold(key, v string) bool {
 		return true // with the timer's payload
 	}
 	at := t.id + "/" + toldAs(key)
-	if key == counterKey || key == endsKey { // their values come again
+	if key == counterKey || key == endsKey || key == idleKey { // their values come again
 		return t.n.told[at]+t.n.wiped[at] > 0 || t.high >= 0 && t.states[t.high].cells[key].v == v
 	}
 	return t.n.told[at+"="+v] > 0

@@ -22,6 +22,7 @@ const (
 	leased     checker = "a strict node does not serve what another has adopted"
 	bounded    checker = "the buffer keeps its bound"
 	closes     checker = "Close leaves nothing behind"
+	hooked     checker = "each change is told once, and adds up with the one before it"
 )
 
 // A Violation is what a checker found.
@@ -146,7 +147,7 @@ func (t *tenure) holds(i int, now time.Time) bool {
 	if t.high >= 0 {
 		has = t.states[t.high]
 	}
-	return slices.ContainsFunc(t.states[i:], func(s state) bool { return s.same(has, now) })
+	return slices.ContainsFunc(t.states[i:], func(s state) bool { return s.same(has, now) }) || t.lags(i, now)
 }
 
 // ranOut reports whether what was put last in an entry expired in memory, and was reported lost.
@@ -212,11 +213,17 @@ func (c *cluster) stored(ch store.Change, mine bool, s state) {
 		if t = d.next(ch.Epoch); t == nil {
 			t = d.fresh
 		}
+		if t == nil && ch.Delete { // a sweep: truth has seen that the session was gone
+			t = &tenure{n: n, id: ch.Session, states: []state{{}}, low: -1, high: -1, seen: map[string]bool{}, own: map[string]bool{}}
+			d = nil
+		}
 		if t == nil {
 			c.failLocked(endedEpoch, "change %d of epoch %d of %s by %s was applied, and that tenure never began", ch.Seq, ch.Epoch, ch.Session, ch.Owner.Node)
 			return
 		}
-		d.fresh, d.t = nil, t
+		if d != nil {
+			d.fresh, d.t = nil, t
+		}
 		t.epoch, t.granted = ch.Epoch, now
 		c.tenures[k] = t
 		c.grants[ch.Session] = append(c.grants[ch.Session], grant{t, now, false, true})
@@ -225,7 +232,7 @@ func (c *cluster) stored(ch store.Change, mine bool, s state) {
 		t.seen[string(e.Value)] = true
 	}
 	t.buried = !s.exists
-	if !t.note(s, now) && !(n.desk(ch.Session).late(t, s, now) && t.note(s, now)) {
+	if !t.note(s, now) && !((n.desk(ch.Session).late(t, s, now) || t.ends(s.expires, now)) && t.note(s, now)) {
 		c.failLocked(whole, "node %s, %s in epoch %d: the store has %v; since what it had before, the session was %v", n.name, ch.Session, ch.Epoch, s, t.states[max(t.low, 0):])
 	}
 }

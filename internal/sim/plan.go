@@ -69,6 +69,8 @@ const (
 	Fell                 // Session.DeleteTree of the root
 	Arm                  // Session.At: nobody is there for whom it would fire
 	Disarm               // Session.Cancel
+	Idle                 // Session.ExpireIdle
+	Touch                // Session.Touch
 
 	// What operators do.
 	Flush
@@ -78,6 +80,8 @@ const (
 	Kill
 	Start
 	Orphans
+	Preload
+	Sweep
 
 	// What fails.
 	Pause   // nothing leaves the node, and nothing reaches it
@@ -92,13 +96,14 @@ const (
 )
 
 var verbNames = [verbs]string{"event", "put", "put, expiring", "remove", "expire", "read", "read all", "main put", "main get", "delete",
-	"create", "adopt", "steal", "sync", "crowd", "poison", "count", "push", "pop", "fell", "arm", "disarm", "flush", "release", "drain", "close", "kill", "start", "orphans",
+	"create", "adopt", "steal", "sync", "crowd", "poison", "count", "push", "pop", "fell", "arm", "disarm", "idle", "touch", "flush", "release", "drain", "close", "kill", "start", "orphans",
+	"preload", "sweep",
 	"pause", "cut out", "cut back", "flaky", "lapse", "jump", "mend"}
 
 func (v Verb) String() string { return verbNames[v] }
 
 // ofSession reports whether the verb is about a session.
-func (v Verb) ofSession() bool { return v <= Disarm || v == Release }
+func (v Verb) ofSession() bool { return v <= Touch || v == Release }
 
 func nodeName(i int) string    { return string(rune('a' + i)) }
 func sessionName(i int) string { return fmt.Sprint("s", i) }
@@ -123,7 +128,8 @@ func (s Step) String() string {
 func New(seed uint64, steps int) Plan {
 	rnd, inside := rand.New(rand.NewPCG(seed, 1)), rand.New(rand.NewPCG(seed, 2))
 	p := Plan{Seed: seed, Setup: newSetup(rnd)}
-	deep := inside.IntN(2) == 0 // half of the plans have more in a session than values under keys
+	// Half of the plans have more in a session than values under keys, and some of the others sessions that end when they are not touched.
+	deep, sliding := inside.IntN(2) == 0, inside.IntN(2) == 0
 	var all uint32
 	for v := range Verb(verbs) {
 		all += p.Setup.Weights[v]
@@ -142,6 +148,12 @@ func New(seed uint64, steps int) Plan {
 		}
 		if deep && (v == Put || v == Read) && inside.IntN(2) == 0 {
 			s.Verb = pick(inside, Count, Push, Push, Pop, Pop, Pop, Fell, Arm, Arm, Disarm)
+		}
+		switch {
+		case !deep && sliding && (v == Put || v == Read) && inside.IntN(2) == 0:
+			s.Verb = pick(inside, Idle, Touch, Touch, Touch, Touch)
+		case v == Orphans:
+			s.Verb = pick(inside, Orphans, Preload, Sweep)
 		}
 		p.Steps = append(p.Steps, s)
 	}
@@ -174,7 +186,7 @@ func newSetup(rnd *rand.Rand) Setup {
 		},
 		Weights: map[Verb]uint32{
 			Event: 60, Put: 60, Expiring: 8, Remove: 15, Expire: 4, Read: 30, ReadAll: 15, MainPut: 25, MainGet: 15, Forget: 6, Create: 8,
-			Adopt: 15, Steal: 3, Sync: 15, Crowd: 5, Poison: 2, Flush: 4, Release: 5, Drain: 1, Close: 2, Kill: 3, Start: 12, Orphans: 4,
+			Adopt: 15, Steal: 3, Sync: 15, Crowd: 5, Poison: 2, Flush: 4, Release: 5, Drain: 1, Close: 2, Kill: 3, Start: 12, Orphans: 8,
 			Pause: 4, CutOut: 3, CutBack: 3, Flaky: 6, Lapse: 2, Jump: 2, Mend: 15,
 		},
 	}

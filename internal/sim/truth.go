@@ -122,6 +122,10 @@ func (tr *truth) decide(ch store.Change) ([]store.Result, error) {
 		if len(ch.Puts) == 1 && before.HeldBy(ch.Owner, ch.Epoch) {
 			return []store.Result{{Outcome: store.Applied}}, nil
 		}
+	case "forgotten end": // likewise, where nothing but the end has changed
+		if len(ch.Puts)+len(ch.Deletes) == 0 && !ch.Create && !ch.Delete && !ch.Release && ch.Expires > before.Expires && before.HeldBy(ch.Owner, ch.Epoch) {
+			return []store.Result{{Outcome: store.Applied}}, nil
+		}
 	}
 	return tr.st.Apply(context.Background(), []store.Change{ch})
 }
@@ -165,6 +169,9 @@ type state struct {
 	cells   map[string]cell
 	expires store.Time
 	at      time.Time // when the owner had it in memory
+
+	open time.Duration // not 0: the end may be at most this long after now; see tenure.ends
+	slid time.Duration // not 0: a touch has made it of the state before, and this is the idle time
 }
 
 // view is the state as one sees it at now: without what has expired.
