@@ -143,7 +143,7 @@ func (r *record[V]) sameAs(o *record[V], absent *cell[V]) bool {
 		slices.Equal(r.was, o.was) && slices.Equal(r.now, o.now) && slices.EqualFunc(r.deltas, o.deltas, func(a, b delta[V]) bool { return a.sameAs(b, absent) })
 }
 
-// sameAs reports whether two deltas are the same. A plan makes raw cells anew each time that it runs: what is in them counts.
+// sameAs reports whether two deltas are the same. A step makes raw cells anew each time that it is taken: what is in them counts.
 func (d delta[V]) sameAs(o delta[V], absent *cell[V]) bool {
 	if d == o {
 		return true

@@ -267,11 +267,12 @@ type Queue[V any] struct {
 	h      *Session[V]
 	name   string
 	bounds string // the key of where it begins and ends
+	item   string // the key of an item, as long as any
 }
 
 // Queue returns the session's queue of that name. A queue that nobody has pushed to is empty; queues have names of their own, apart from keys.
 func (h *Session[V]) Queue(name string) *Queue[V] {
-	return &Queue[V]{h, name, ownKey(kindBounds, name)}
+	return &Queue[V]{h, name, ownKey(kindBounds, name), itemKey(kindItem, name, 0)}
 }
 
 // Name returns the queue's name.
@@ -304,12 +305,11 @@ func (q *Queue[V]) push(ctx context.Context, v V, front bool) error {
 	if err != nil {
 		return fmt.Errorf("queue %q: %w", q.name, err)
 	}
-	item := itemKey(kindItem, q.name, 0)
-	if err := db.encodable(id, item, c); err != nil { // or its place in the queue would be stored without it
+	if err := db.encodable(id, q.item, c); err != nil { // or its place in the queue would be stored without it
 		return err
 	}
 	var w [stepWrites]write[V]
-	st := step[V]{kind: stepPush, front: front, key: q.bounds, name: q.name, cell: c, cost: db.cost(item, c)}
+	st := step[V]{kind: stepPush, front: front, key: q.bounds, name: q.name, cell: c, cost: db.cost(q.item, c)}
 	return q.h.stepping(ctx, InMemory, &st, w[:0])
 }
 

@@ -7,7 +7,7 @@ import "context"
 
 // step says what to find out, under the session's mu, and holds what was found. It may be taken more than once, and calls nothing of the application's.
 //
-// It is a value, and those who take it are known to the compiler: what is handed to any function is allocated, and that would be each Put's change.
+// It is a value and a switch, not a function: what is handed to a function that the compiler does not know is allocated, and that would be each Put's change.
 type step[V any] struct {
 	kind  stepKind
 	front bool     // push, pop: at the front
@@ -34,7 +34,8 @@ const (
 // stepWrites is how many writes a step finds at most.
 const stepWrites = 2
 
-// take finds the writes of ch, with their costs: those of ch, of which there is room for stepWrites, but that a swap's are known before. Caller holds mu.
+// take finds the writes of ch, with their costs, or why there are to be none. In ch.writes there is room for stepWrites; a swap's stands there already, and only
+// its place is found. Caller holds mu.
 func (st *step[V]) take(db *DB[V], s *session[V], ch *change[V]) error {
 	place, c := s.see(st.key, db.absent)
 	if c == nil {

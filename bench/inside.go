@@ -16,7 +16,7 @@ func insideRows(*config) []spec {
 		{"queue", "Queue.PushBack and PopFront of a value; bare: Session.Put", "×", "≤", 2},
 		{"queue/long", "likewise, with a thousand values in each queue", "×", "≤", 2},
 		{"cas", "Session.CompareAndSwap with the version of the last one; bare: Session.Put", "×", "≤", 1.3},
-		{"counter", "Session.Add; bare: Session.Put", "×", "≤", 1.3},
+		{"counter", "Session.Add; bare: Session.Put", "×", "", 0},
 	}
 }
 

@@ -39,6 +39,8 @@ var groups = []group{
 	{preloadRows, runPreload},
 	{insideRows, runInside},
 	{queryRows, runQuery},
+	{mixRows, runMix},
+	{updateRows, runUpdates},
 	{coalesceRows, runCoalesce},
 	{indexRows, runIndex},
 }
