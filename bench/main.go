@@ -5,10 +5,11 @@
 //	go run .                     a table of all rows
 //	go run . -json               one object: name → {ratio, target, noise, ok, …}
 //	go run . -run '^(get|put)/'  some of them
+//	go run . -check table.json   likewise all, and names those that are worse than in a table that -json has printed
 //	go run . -quick              everything small: whether it works, not how fast
 //
 // It exits with 0 also if a target is not reached; the column and the field "ok" tell. A row that could
-// not be measured is an error.
+// not be measured is an error, and so is, with -check, one that is worse than it was.
 package main
 
 import (
@@ -48,8 +49,10 @@ type config struct {
 	only     *regexp.Regexp
 	progress io.Writer // nil: none
 
-	json    bool
-	profile string
+	json      bool
+	profile   string
+	table     map[string]*result // to compare with; nil: nothing is compared
+	tolerance float64
 }
 
 func run(args []string, stdout, stderr io.Writer) (err error) {
@@ -95,6 +98,13 @@ func run(args []string, stdout, stderr io.Writer) (err error) {
 	if err := r.runAll(); err != nil {
 		return err
 	}
+	if c.table != nil {
+		if err := r.printTable(stdout); err != nil {
+			return err
+		}
+		fmt.Fprintln(stdout)
+		return r.check(stdout, c.table, c.tolerance)
+	}
 	if c.json {
 		return r.printJSON(stdout)
 	}
@@ -106,6 +116,8 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.BoolVar(&c.json, "json", false, "print one JSON object instead of a table")
+	check := f.String("check", "", "compare with the `file`, which -json has printed, and name the rows that are worse: an error")
+	f.Float64Var(&c.tolerance, "tolerance", 0.25, "by what `part` a median may be worse than that in -check's file, if the rounds there do not lie further apart")
 	f.BoolVar(&c.quick, "quick", false, "make everything small; the numbers mean little")
 	f.IntVar(&c.sessions, "sessions", 1_000_000, "resident `sessions`; the GC rows have five times as many")
 	f.IntVar(&c.rounds, "rounds", 7, "`rounds` of each measurement, by turns with its peer")
@@ -136,7 +148,16 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	if c.only, err = regexp.Compile(*only); err != nil {
 		return nil, fmt.Errorf("-run: %w", err)
 	}
+	if *check != "" {
+		if c.table, err = readTable(*check); err != nil {
+			return nil, err
+		}
+	}
 	switch {
+	case c.tolerance < 0 || c.tolerance > 10:
+		return nil, fmt.Errorf("-tolerance is %v: from 0 to 10", c.tolerance)
+	case c.json && c.table != nil:
+		return nil, errors.New("-json and -check: one of them")
 	case c.sessions < 1000 || c.sessions > 20_000_000:
 		return nil, fmt.Errorf("-sessions is %d: from 1000 to 20000000", c.sessions)
 	case c.rounds < 1 || c.rounds > 1000:

@@ -54,7 +54,8 @@ var inside = []mutation{
 		`				if !slices.Contains(s.x.aliases, a) {
 					db.names.leave(s, a)
 				}
-`, ``, "TestAliasClash"},
+`, `				_ = a
+`, "TestAliasClash"},
 	{"a clash with a name that was given up is for good", "alias.go",
 		`			ref.passes = true
 		} else {

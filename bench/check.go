@@ -1,0 +1,77 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+)
+
+// This file compares what was measured with a table from before.
+
+// readTable reads what printJSON has printed.
+func readTable(path string) (map[string]*result, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("-check: %w", err)
+	}
+	table := map[string]*result{}
+	if err := json.Unmarshal(b, &table); err != nil {
+		return nil, fmt.Errorf("-check: %s is not what -json prints: %w", path, err)
+	}
+	for name, old := range table {
+		if old == nil || old.Ratio <= 0 && old.Noise[1] > 0 || old.Noise[0] > old.Ratio || old.Ratio > old.Noise[1] {
+			return nil, fmt.Errorf("-check: row %s of %s is not a result", name, path)
+		}
+	}
+	return table, nil
+}
+
+// greater reports whether more is better in a row.
+func (res *result) greater() bool {
+	return res.Want == "≥" || res.Want == "" && strings.Contains(res.Unit, "rate")
+}
+
+// worst is what a row may become before it counts as worse than it was: its median may move within all that its rounds were, and by
+// tolerance, a part of it, in any case.
+func (res *result) worst(tolerance float64) float64 {
+	if res.greater() {
+		return min(res.Noise[0], res.Ratio/(1+tolerance))
+	}
+	return max(res.Noise[1], res.Ratio*(1+tolerance))
+}
+
+// errWorse: rows are worse than they were.
+var errWorse = errors.New("worse than the table says")
+
+// check compares the rows that were measured with those of the table, and names those that are worse.
+func (r *runner) check(w io.Writer, table map[string]*result, tolerance float64) error {
+	var worse, missing []string
+	for _, name := range r.names() {
+		now, old := r.results[name], table[name]
+		if old == nil {
+			fmt.Fprintf(w, "%-34s is not in the table: %s %s\n", name, number(now.Ratio), now.Unit)
+			continue
+		}
+		limit := old.worst(tolerance)
+		if old.greater() && now.Ratio < limit || !old.greater() && now.Ratio > limit {
+			worse = append(worse, name)
+			fmt.Fprintf(w, "%-34s WORSE: %s %s, was %s (%s–%s), may be %s\n", name, number(now.Ratio), now.Unit, number(old.Ratio), number(old.Noise[0]), number(old.Noise[1]), number(limit))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(table)) {
+		if _, measured := r.results[name]; !measured && r.wants(name) {
+			missing = append(missing, name)
+			fmt.Fprintf(w, "%-34s is in the table, and there is no such row\n", name)
+		}
+	}
+	if n := len(worse) + len(missing); n > 0 {
+		return fmt.Errorf("%w: %s", errWorse, strings.Join(append(worse, missing...), ", "))
+	}
+	fmt.Fprintf(w, "%d rows, none is worse than the table says\n", len(r.names()))
+	return nil
+}
