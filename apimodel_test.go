@@ -42,8 +42,12 @@ type line struct {
 	taken   shape // if fenced or closed: what the record had then
 	taking  int   // likewise: the last state that this was
 	refused bool  // the node knows that it is over
-	lost    map[string]kvstore.LostEntry
-	dead    bool // its node was killed: nobody is told anything
+	dead    bool  // its node was killed: nobody is told anything
+
+	// What was handed over: entries by their keys in a shape, items of the queue, and how many were to be taken out of it.
+	lost  map[string]kvstore.LostEntry
+	items []string
+	pops  int
 }
 
 func (l *line) last() past { return l.states[len(l.states)-1] }
@@ -91,6 +95,7 @@ type peer struct {
 	own     map[*tale]*line
 	ended   map[*tale]*line // the last one that it had
 	handles map[*tale]grip
+	seen    map[*tale]sight     // the version that was read last
 	gaveUp  map[*tale]time.Time // when a release was last given up
 	events  []any               // of its hooks: kvstore.Lost and kvstore.FencedError
 }
@@ -132,7 +137,7 @@ func (p *program) open(m *peer) {
 	m.faults = storetest.NewFaults(p.st)
 	m.view = &mortal{inner: m.faults}
 	m.own, m.handles, m.ended, m.gaveUp = map[*tale]*line{}, map[*tale]grip{}, map[*tale]*line{}, map[*tale]time.Time{}
-	m.events, m.claims = nil, 0
+	m.events, m.claims, m.seen = nil, 0, map[*tale]sight{}
 	view, o := m.view, p.opt
 	o.Node, o.Addr = m.name, "addr of "+m.name
 	event := func(e any) {
@@ -444,10 +449,19 @@ func (p *program) lose(m *peer, e kvstore.Lost) {
 		return
 	}
 	for _, x := range e.Entries {
-		if _, twice := l.lost[x.Key]; twice {
-			p.fail("%s lost %q of %s twice", m.name, x.Key, g.id)
+		if x.Kind == kvstore.QueueItem {
+			if v, there := x.Value.(string); there {
+				l.items = append(l.items, v)
+			} else {
+				l.pops++
+			}
+			continue
 		}
-		l.lost[x.Key] = x
+		key := p.lostKey(x)
+		if _, twice := l.lost[key]; twice {
+			p.fail("%s lost %q of %s twice", m.name, key, g.id)
+		}
+		l.lost[key] = x
 	}
 }
 
@@ -496,4 +510,5 @@ func (p *program) account(l *line) {
 			p.fail("%s had acknowledged %q=%q; taken over: %v; handed over: %v; states %v", l.by.name, k, want.v, l.taken, l.lost, l.states)
 		}
 	}
+	p.accountInside(l, z, base)
 }

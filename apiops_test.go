@@ -373,6 +373,9 @@ func (p *program) list(i instr) {
 	got := map[string]string{}
 	if err == nil {
 		got = maps.Collect(all)
+		if current {
+			p.within(i, h, l.last().now())
+		}
 	}
 	p.log("%s: %s.All(): %v, %v", i.m.name, i.g.id, got, err)
 	p.settle(nil)
@@ -384,7 +387,7 @@ func (p *program) list(i instr) {
 		return
 	}
 	want := map[string]string{}
-	for k, e := range l.last().now().entries {
+	for k, e := range l.last().now().user() {
 		want[k] = e.v
 	}
 	if !maps.Equal(got, want) {

@@ -33,6 +33,10 @@ import (
 // one of them, too. Nodes, sessions and keys are counted from '0', 'a' and '0'.
 func FuzzAPI(f *testing.F) {
 	f.Add([]byte("0 C0a00 p0a01 A1a00 Y0a00 K0000 T0009 A1a00"))
+	f.Add([]byte("0 C0a00 c0a03 b0a00 b0a01 b0a00 f0a00 t0a01 a0a00 a0a01 l0a00 L0a00 Y0a00 l1a01 c0a04 f0a01 x0a00 r0a00 l0a00 R0a00 A1a00 L1a00 c1a02 f1a00 f1a00 l1a00 l1a01"))
+	f.Add([]byte("0 C0a00 v0a10 w0a10 w0a10 v0a10 p0a10 w0a10 w0a11 v0a10 v0a10 d0a10 w0a10 v0a10 U0a01 w0a10 Y0a00 S1a00 w1a10 w0a10"))
+	f.Add([]byte("2 O0a00 c0a04 b0a00 b0a00 t0a00 a0a00 v0a10 T0a06 O0b00 c0b03 T0a06 O0c00 T0a06 w0a10 f0a00 l0b00 c0a02 B0a00 f0a01 c0b02 b0a00 H0a00 f0a00 L0a04 e0a03 L0a00 T0a09 O0a00 f0a00 c0a02"))
+	f.Add([]byte("0 O0a00 c0a04 b0a00 b0a00 t0a00 Y0a00 B0a00 c0a03 f0a00 b0a00 x0a00 a0a00 S1a00 f1a00 l1a00 l0a00 H0a00 T0a05 c0a03 L1a00 K1a00 T0a09 A0a00 L0a00 f0a00 f0a00 c0a02"))
 	f.Fuzz(func(t *testing.T, code []byte) {
 		synctest.Test(t, func(t *testing.T) { runProgram(t, code) })
 	})
@@ -56,6 +60,17 @@ var apiVerbs = map[byte]func(*program, instr){
 	'd': (*program).delete,
 	'U': (*program).update,
 	'X': (*program).expire,
+	'c': (*program).add,
+	'b': (*program).push,
+	'f': (*program).pop,
+	'v': (*program).sees,
+	'w': (*program).swap,
+	't': (*program).after,
+	'x': (*program).cancel,
+	'a': (*program).name,
+	'r': (*program).unname,
+	'l': (*program).lookup,
+	'e': (*program).idle,
 	'Y': (*program).sync,
 	'F': (*program).flush,
 	'R': (*program).release,
