@@ -31,7 +31,7 @@ func TestAllocations(t *testing.T) {
 		{"Session.Put", 1, func() error { return s.Put(ctx, "k", v) }},
 		{"CompareAndSwap", 1, func() error { ver, err = s.CompareAndSwap(ctx, "cas", ver, v, kvstore.InMemory); return err }},
 		{"Add", 2, func() error { _, err := s.Add(ctx, "n", 1, kvstore.InMemory); return err }}, // and the key
-		{"PushBack and PopFront", 6, func() error { // two keys, two places, two versions
+		{"PushBack and PopFront", 4, func() error { // two keys, two versions
 			if err := q.PushBack(ctx, v); err != nil {
 				return err
 			}

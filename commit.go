@@ -317,7 +317,7 @@ func (db *DB[V]) set(s *session[V], w *write[V]) {
 		// Made and deleted between two flushes: nothing is to be written.
 		e.charge, e.dirty = 0, false
 		if w.key != "" && s.sure(w.key) {
-			delete(*s.x.places(w.key), w.key)
+			s.x.removePlace(w.key)
 			s.x.unlist()
 		}
 		return
@@ -374,7 +374,7 @@ func (db *DB[V]) end(s *session[V]) {
 			d.charge, d.dirty = 0, false
 		}
 		db.names.leave(s, s.x.aliases...)
-		s.x.rest, s.x.own, s.x.dirty, s.x.loads, s.x.parts, s.x.known, s.x.aliases = nil, nil, nil, nil, nil, nil, nil
+		s.x.rest, s.x.own, s.x.dirty, s.x.loads, s.x.parts, s.x.known, s.x.aliases = nil, shelf[V]{}, nil, nil, nil, nil, nil
 	}
 	if !s.deleted || s.ver > 1 { // else it is the beginning of the first life
 		s.fate.Add(2) // before anything of the next life is there

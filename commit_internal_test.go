@@ -37,7 +37,7 @@ func TestPlacesOfWhatIsGone(t *testing.T) {
 	}
 	r := s.cur.Load().s
 	r.mu.Lock()
-	places, entries := len(r.x.dirty), len(r.x.own)
+	places, entries := len(r.x.dirty), r.x.own.len()
 	r.mu.Unlock()
 	const dirty = 10 + 3 + 1 // the values, the items, and where the queue begins and ends
 	if places > 2*dirty+32 || entries != 3+1 {

@@ -180,11 +180,9 @@ func (s *session[V]) armed() func(yield func(string, *entry[V]) bool) {
 		if s.main.armed && !yield("", &s.main) || s.x == nil || !s.x.arms {
 			return
 		}
-		for _, places := range []map[string]*entry[V]{s.x.rest, s.x.own} {
-			for key, e := range places {
-				if e.armed && !yield(key, e) {
-					return
-				}
+		for key, e := range s.x.places() {
+			if e.armed && !yield(key, e) {
+				return
 			}
 		}
 	}

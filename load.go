@@ -265,14 +265,12 @@ func (db *DB[V]) loadAll(ctx context.Context, s *session[V]) error {
 	}
 	// In a complete session what has no place does not exist.
 	s.x.loads, s.x.known = nil, nil
-	for _, places := range []map[string]*entry[V]{s.x.rest, s.x.own} {
-		for key, e := range places {
-			switch c := e.cell.Load(); {
-			case c == nil:
-				delete(places, key)
-			case c == db.absent && !e.dirty && !s.flying:
-				delete(places, key)
-			}
+	for key, e := range s.x.places() {
+		switch c := e.cell.Load(); {
+		case c == nil:
+			s.x.removePlace(key)
+		case c == db.absent && !e.dirty && !s.flying:
+			s.x.removePlace(key)
 		}
 	}
 	return nil

@@ -103,14 +103,14 @@ const (
 // extra holds what a session of one clean entry does without.
 type extra[V any] struct {
 	rest    map[string]*entry[V]
-	own     map[string]*entry[V] // the library's own entries
-	arms    bool                 // some of these may have alarms
-	dirty   []keyed[V]           // entries of rest and own that may be dirty, in the order of change
-	idle    uint32               // how many of these have ceased to be, at most, since they were looked through
-	loads   map[string]*load[V]  // under way; a change of the key takes it out
-	parts   map[part]*load[V]    // of spans, under way
-	known   []span               // see span.go
-	shape   uint64               // ver at the last change of the application's set of keys, or when this was made
+	own     shelf[V]            // the library's own entries
+	arms    bool                // some of these may have alarms
+	dirty   []keyed[V]          // entries of rest and own that may be dirty, in the order of change
+	idle    uint32              // how many of these have ceased to be, at most, since they were looked through
+	loads   map[string]*load[V] // under way; a change of the key takes it out
+	parts   map[part]*load[V]   // of spans, under way
+	known   []span              // see span.go
+	shape   uint64              // ver at the last change of the application's set of keys, or when this was made
 	waiters []waiter
 	aliases []string  // of the header; never changed, but replaced
 	marks   []string  // likewise, the library's own; see marks.go
@@ -160,7 +160,7 @@ const anyLife = ^uint32(0)
 
 // less gives up the extra if nothing is in it any more. Caller holds mu.
 func (s *session[V]) less() {
-	if x := s.x; x != nil && len(x.rest)+len(x.own)+len(x.parts)+len(x.known)+len(x.dirty)+len(x.loads)+len(x.waiters)+len(x.aliases)+len(x.marks) == 0 &&
+	if x := s.x; x != nil && len(x.rest)+x.own.len()+len(x.parts)+len(x.known)+len(x.dirty)+len(x.loads)+len(x.waiters)+len(x.aliases)+len(x.marks) == 0 &&
 		x.schema == 0 && x.gone == nil && x.untold == nil && x.birth == 0 && x.forgotten == 0 && x.due == 0 && x.line == nil && x.regain <= s.saved {
 		s.x = nil
 	}
@@ -174,15 +174,7 @@ func (s *session[V]) lookup(key string) *entry[V] {
 	if s.x == nil {
 		return nil
 	}
-	return (*s.x.places(key))[key]
-}
-
-// places returns the map in which the key's place is.
-func (x *extra[V]) places(key string) *map[string]*entry[V] {
-	if isOwn(key) {
-		return &x.own
-	}
-	return &x.rest
+	return s.x.place(key)
 }
 
 // at returns the key's place, and makes one if need be. Caller holds mu.
@@ -190,12 +182,8 @@ func (s *session[V]) at(key string) *entry[V] {
 	if e := s.lookup(key); e != nil {
 		return e
 	}
-	places := s.more().places(key)
-	if *places == nil {
-		*places = make(map[string]*entry[V])
-	}
-	e := &entry[V]{stored: !s.sure(key)}
-	(*places)[key] = e
+	e := s.more().addPlace(key)
+	e.stored = !s.sure(key)
 	return e
 }
 

@@ -183,10 +183,10 @@ func (db *DB[V]) land(f *flight[V], stored bool, bad []string) (free int64, merg
 			merged = true
 		case it.cell == db.absent:
 			it.e.stored = false
-			if it.key != "" && (s.sure(it.key) || len(*s.x.places(it.key)) > absentKept) {
+			if it.key != "" && (s.sure(it.key) || s.x.beside(it.key) > absentKept) {
 				// Nobody needs to be told that it is gone: who asks finds that in the session, if it is complete, or in the
 				// store, which has it so from now on. What was loaded before must not bring it back.
-				delete(*s.x.places(it.key), it.key)
+				s.x.removePlace(it.key)
 				if !s.complete {
 					s.x.forgotten++
 				}

@@ -32,6 +32,24 @@ var inside = []mutation{
 			continue
 		}
 `, ``, "TestQueueCoalesces"},
+	{"the last item of a queue takes others' places with it", "places.go",
+		`	if r.items == 0 && !r.bounded && len(`, `	if !r.bounded && len(`, "TestShelf"},
+	{"an empty page stays beside the others", "places.go",
+		`		case r.items == 0:
+			clear(r.pages)`, `		case false:
+			clear(r.pages)`, "TestShelf"},
+	{"empty queues stay in memory", "places.go",
+		` > keptRows {
+		delete(`, ` > 1<<30 {
+		delete(`, "TestShelf"},
+	{"a place that is used again has what was there", "places.go",
+		`	e.charge, e.dirty, e.stored, e.armed = 0, false, false, false
+`, ``, "TestShelf"},
+	{"a page that was near is found when it is gone", "places.go",
+		`		if r.near[i] == p {
+			r.near[i] = nil
+		}
+`, ``, "TestShelf"},
 	{"an item that the store refused is popped", "queue.go",
 		`for st.cell = db.absent; head != tail && st.cell == db.absent; head`, `for st.cell = nil; head != tail && st.cell == nil; head`, "TestQueueWithHoles"},
 	{"a pop loads one item at a time", "queue.go",

@@ -212,7 +212,7 @@ var core = []mutation{
 	{"expiry is not judged on reads", "resident.go",
 		`	return t != 0 && store.Time(t).Past(time.Now())`, `	return t != 0 && false && store.Time(t).Past(time.Now())`, "Expiry"},
 	{"deleted keys are remembered for ever", "settle.go",
-		`it.key != "" && (s.sure(it.key) || len(*s.x.places(it.key)) > absentKept)`, `it.key != "" && s.sure(it.key)`, "Absent|Deleted|Forgotten|Remember"},
+		`it.key != "" && (s.sure(it.key) || s.x.beside(it.key) > absentKept)`, `it.key != "" && s.sure(it.key)`, "Absent|Deleted|Forgotten|Remember"},
 	{"index: a full group is not marked", "index.go",
 		`			g.tags.Store(tags | spill)
 			spilled++
