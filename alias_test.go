@@ -115,6 +115,13 @@ func TestAliasClash(t *testing.T) {
 	if len(here.Aliases()) != 0 || find(t, a, "y") != "" {
 		t.Errorf("a part of it was done: %q", here.Aliases())
 	}
+	other, err := a.AdoptOrCreate(ctx, "other")
+	check(t, err)
+	check(t, other.AddAlias(ctx, "y", kvstore.Stored)) // nobody has it
+	is(other.Update(ctx, func(tx *kvstore.Tx[int]) error { return errors.Join(tx.AddAlias("y"), tx.AddAlias("x")) }), "other")
+	if id := find(t, a, "y"); id != "other" {
+		t.Errorf("what it had before leads to %q", id)
+	}
 
 	var mu sync.Mutex
 	var lost []kvstore.Lost
