@@ -1,7 +1,7 @@
 # make test    everything that must pass: lint, all tests of all modules under the race detector, model, sim, fuzz-short
 # make servers installs the servers that the tests of adapters start, where Debian's packages can be had; make test does it first
 # make lint    gofmt, go vet, staticcheck, go mod tidy -diff, over the modules of make test
-# make bench   the table of ratios; make bench-json for programs; make bench-engines what the fence costs on each engine, for its server and ours together
+# make bench   the table of ratios; make bench-json for programs; make bench-check names what is worse than bench/table.json says; make bench-engines what the fence costs on each engine, for its server and ours together
 # make fuzz    every fuzz target, FUZZTIME each; make fuzz-short EXECS runs of each
 # make mutants breaks the code on purpose, in one place after the other, and shows which test notices
 # make sim     2,000 simulated histories of 500 steps, make test 800 of them; make sim SEED=4711 replays one
@@ -37,7 +37,7 @@ EXECS_FuzzAPI   ?= 1500
 EXECS_FuzzEvent ?= 2000
 EXECS_FuzzFile  ?= 500
 
-.PHONY: test race servers lint gofmt bench bench-json bench-engines fuzz fuzz-short mutants model modelquick crash sim soak modules
+.PHONY: test race servers lint gofmt bench bench-json bench-check bench-engines fuzz fuzz-short mutants model modelquick crash sim soak modules
 
 # All at once, but for the compilers, which take turns: two of them would compile twice what both need. So there is a chain, each module built for
 # its tests, one after the other, and then each one linted; a module's tests run as soon as it is built. (Go's test command vets, too; here lint does.)
@@ -86,6 +86,10 @@ bench:
 
 bench-json:
 	@cd bench && go run . -json
+
+# bench/table.json is what bench-json printed when the README's table was made.
+bench-check:
+	@cd bench && go run . -check table.json
 
 # Each flushes beside the engine's own best way to write as much, in turns, in one run: see internal/flushbench.
 bench-engines: servers
