@@ -55,7 +55,7 @@ type write[V any] struct {
 	key   string
 	cell  *cell[V]
 	cost  int32     // set by commit
-	place *entry[V] // of the key, if it has one already: set by need, or by the step that has looked there; good until mu is let go of
+	place *entry[V] // of the key, nil if it has none: set by need, or by the step that has looked there; good until mu is let go of
 }
 
 // errConflict: a read of the transaction is out of date; run it again.
@@ -250,7 +250,7 @@ func (s *session[V]) charges() int64 {
 	return n
 }
 
-// change does ch. Caller holds mu, has the room, and has the session queued.
+// change does ch. Caller holds mu, has asked need since it took it, has the room, and has the session queued.
 func (db *DB[V]) change(s *session[V], ch *change[V]) {
 	var r *record[V]
 	if db.listeners.hear(s.id) {
@@ -278,7 +278,7 @@ func (db *DB[V]) change(s *session[V], ch *change[V]) {
 	}
 	for i := range ch.writes {
 		if ch.ending {
-			ch.writes[i].place = nil // it went with the life that ended, but for the main one
+			ch.writes[i].place = nil // they went with the life that ended
 		}
 		db.set(s, &ch.writes[i])
 	}
@@ -293,11 +293,15 @@ func (db *DB[V]) change(s *session[V], ch *change[V]) {
 	}
 }
 
-// set gives an entry its new cell. Caller holds mu, and has the room.
+// set gives an entry its new cell. Caller holds mu, and has the room; w.place is that of now.
 func (db *DB[V]) set(s *session[V], w *write[V]) {
 	e := w.place
-	if e == nil {
-		e = s.at(w.key)
+	switch {
+	case e != nil:
+	case w.key == "":
+		e = &s.main
+	default:
+		e = s.newPlace(w.key)
 	}
 	if s.x != nil && s.x.loads != nil {
 		delete(s.x.loads, w.key) // what it finds is older than this

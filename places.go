@@ -68,10 +68,13 @@ type shelf[V any] struct {
 	byKey  map[string]*entry[V]
 	rows   [2]map[string]*row[V] // queues of values, and of keys, by name
 	inRows int                   // places
+	last   *row[V]               // that was asked for, if it is there
 }
 
 // row holds the places of one queue: of where it begins and ends, and of its items, a few to a page, which have positions that differ in their last bits only.
 type row[V any] struct {
+	queue   int
+	name    string
 	bounds  entry[V]
 	bounded bool // bounds is one
 	items   int
@@ -128,8 +131,7 @@ func (sh *shelf[V]) get(key string) *entry[V] {
 	if sp.queue < 0 {
 		return sh.byKey[key]
 	}
-	r := sh.rows[sp.queue][sp.name]
-	switch {
+	switch r := sh.row(&sp); {
 	case r == nil:
 	case sp.item:
 		if p := r.page(sp.pos >> pageBits); p != nil && p.has(sp.pos) {
@@ -139,6 +141,18 @@ func (sh *shelf[V]) get(key string) *entry[V] {
 		return &r.bounds
 	}
 	return nil
+}
+
+// row returns the row of a queue, nil if it has none.
+func (sh *shelf[V]) row(sp *spot) *row[V] {
+	if r := sh.last; r != nil && r.queue == sp.queue && r.name == sp.name {
+		return r
+	}
+	r := sh.rows[sp.queue][sp.name]
+	if r != nil {
+		sh.last = r
+	}
+	return r
 }
 
 // add makes a place for a key that has none.
@@ -152,14 +166,14 @@ func (sh *shelf[V]) add(key string) *entry[V] {
 		sh.byKey[key] = e
 		return e
 	}
-	rows := &sh.rows[sp.queue]
-	r := (*rows)[sp.name]
+	r := sh.row(&sp)
 	if r == nil {
+		rows := &sh.rows[sp.queue]
 		if *rows == nil {
 			*rows = make(map[string]*row[V])
 		}
-		r = new(row[V])
-		(*rows)[sp.name] = r
+		r = &row[V]{queue: sp.queue, name: sp.name}
+		(*rows)[sp.name], sh.last = r, r
 	}
 	sh.inRows++
 	if !sp.item {
@@ -192,24 +206,30 @@ func (sh *shelf[V]) remove(key string) {
 		delete(sh.byKey, key)
 		return
 	}
-	if sh.get(key) == nil {
+	r := sh.row(&sp)
+	switch {
+	case r == nil:
 		return
-	}
-	sh.inRows--
-	r := sh.rows[sp.queue][sp.name]
-	if sp.item {
+	case sp.item:
 		p := r.page(sp.pos >> pageBits)
+		if p == nil || !p.has(sp.pos) {
+			return
+		}
 		p.at(sp.pos).reset()
 		r.items--
 		if p.there &^= 1 << (sp.pos % (1 << pageBits)); p.there == 0 && len(r.pages) > 1 {
 			r.drop(p)
 		}
-	} else {
+	case !r.bounded:
+		return
+	default:
 		r.bounds.reset()
 		r.bounded = false
 	}
+	sh.inRows--
 	if r.items == 0 && !r.bounded && len(sh.rows[0])+len(sh.rows[1]) > keptRows {
 		delete(sh.rows[sp.queue], sp.name)
+		sh.last = nil
 	}
 }
 

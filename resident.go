@@ -182,6 +182,11 @@ func (s *session[V]) at(key string) *entry[V] {
 	if e := s.lookup(key); e != nil {
 		return e
 	}
+	return s.newPlace(key)
+}
+
+// newPlace makes the place of a key that has none. Caller holds mu.
+func (s *session[V]) newPlace(key string) *entry[V] {
 	e := s.more().addPlace(key)
 	e.stored = !s.sure(key)
 	return e
