@@ -250,7 +250,7 @@ var inside = []mutation{
 		`	l.end(true)
 	ls.mu.Lock()`, `	ls.mu.Lock()`, "TestStopListening"},
 	{"a listener that goes takes another's place", "listen.go",
-		`slices.DeleteFunc(slices.Clone(*was), func(o *listener`, `slices.DeleteFunc(*was, func(o *listener`, "TestListenersComeAndGo|TestStopListening"},
+		`slices.DeleteFunc(slices.Clone(*was), func(o *listener`, `slices.DeleteFunc(*was, func(o *listener`, "TestListenersAreReplaced"},
 	{"a walk of changes is not given up when it ends", "watch.go",
 		`		defer leave()
 `, ``, "TestWatchEnds"},
