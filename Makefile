@@ -4,7 +4,7 @@
 # make bench   the table of ratios; make bench-json for programs; make bench-check names what is worse than bench/table.json says; make bench-engines what the fence costs on each engine, for its server and ours together
 # make fuzz    every fuzz target, FUZZTIME each; make fuzz-short EXECS runs of each
 # make mutants breaks the code on purpose, in one place after the other, and shows which test notices
-# make sim     2,000 simulated histories of 500 steps, make test 800 of them; make sim SEED=4711 replays one
+# make sim     2,000 simulated histories of 500 steps, make test 500 of them; make sim SEED=4711 replays one
 # make soak    simulated histories for SOAK, with seeds of their own
 # make model   explores the protocol in every order of its steps, as it is, and then with each of the planted bugs
 # make crash   kills, failed calls and power cuts on the embedded store: ROUNDS rounds, of six kills and about a hundred images of the disk each
@@ -32,8 +32,8 @@ GOBUILD  := GOGC=400 go
 FUZZERS  := $(shell grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' . | sed 's|/[^/]*:func |:|' | sort)
 
 # How often make fuzz-short runs one: a few seconds of it. Some have numbers of their own.
-EXECS           ?= 10000
-EXECS_FuzzAPI   ?= 1500
+EXECS           ?= 6000
+EXECS_FuzzAPI   ?= 1000
 EXECS_FuzzEvent ?= 2000
 EXECS_FuzzFile  ?= 500
 
@@ -76,20 +76,20 @@ gofmt:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not formatted by gofmt:"; echo "$$out"; exit 1; fi
 
 late/%: $(LATE)
-	@$(MAKE) --no-print-directory $* HISTORIES=800
+	@$(MAKE) --no-print-directory $* HISTORIES=500
 
 servers:
 	@.ci/servers
 
 bench:
-	cd bench && go run .
+	cd bench && go run -tags olric .
 
 bench-json:
-	@cd bench && go run . -json
+	@cd bench && go run -tags olric . -json
 
 # bench/table.json is what bench-json printed when the README's table was made.
 bench-check:
-	@cd bench && go run . -check table.json
+	@cd bench && go run -tags olric . -check table.json
 
 # Each flushes beside the engine's own best way to write as much, in turns, in one run: see internal/flushbench.
 bench-engines: servers

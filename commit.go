@@ -151,14 +151,17 @@ func (db *DB[V]) commit(ctx context.Context, s *session[V], ch *change[V]) error
 			return ErrClosed
 		}
 		db.change(s, ch)
-		ver := s.ver
+		var stored vigil
+		if ch.stored || db.opt.Mode == WriteThrough || waited && db.opt.Overflow == Through {
+			stored = s.ask(s.ver)
+		}
 		s.mu.Unlock()
 		db.budget.release(room - need)
 		if waited && db.budget.waiting.Load() > 0 {
 			db.lane(s).kick() // others wait for what this holds
 		}
-		if ch.stored || db.opt.Mode == WriteThrough || waited && db.opt.Overflow == Through {
-			return db.sync(ctx, s, ver)
+		if stored.b != nil {
+			return db.abide(ctx, s, stored)
 		}
 		return nil
 	}

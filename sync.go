@@ -103,21 +103,40 @@ func (s *session[V]) wake(ver uint64, rejected error) (told bool) {
 	return told
 }
 
+// vigil is the wait for a session's changes.
+type vigil struct {
+	b     *barrier
+	waits bool // not all is answered yet
+	urge  bool // the lane is to be asked to flush it now
+}
+
+// ask begins to wait for the session's changes up to ver. Caller holds mu, and asks for a change of its own before it lets go of it: else the change may have
+// been rejected, and others told, before anybody waits.
+func (s *session[V]) ask(ver uint64) vigil {
+	v := vigil{b: newBarrier()}
+	s.join(v.b, ver)
+	v.waits = v.b.left.Load() > 1
+	v.urge = v.waits && s.queued && !s.urged
+	s.urged = s.urged || v.urge
+	return v
+}
+
 // sync waits until the session's changes up to ver are stored, and durable.
 func (db *DB[V]) sync(ctx context.Context, s *session[V], ver uint64) error {
-	b := newBarrier()
 	s.mu.Lock()
-	s.join(b, ver)
-	waits := b.left.Load() > 1
-	urge := waits && s.queued && !s.urged
-	s.urged = s.urged || urge
+	v := s.ask(ver)
 	s.mu.Unlock()
-	if urge {
+	return db.abide(ctx, s, v)
+}
+
+// abide waits for what was asked, and until it is durable. No lock is held.
+func (db *DB[V]) abide(ctx context.Context, s *session[V], v vigil) error {
+	if v.urge {
 		db.lane(s).urge(s)
 	}
-	b.finish(nil)
-	if waits || b.err != nil {
-		if err := b.wait(ctx); err != nil {
+	v.b.finish(nil)
+	if v.waits || v.b.err != nil {
+		if err := v.b.wait(ctx); err != nil {
 			return &unstoredError{s.id, err}
 		}
 	}
@@ -129,21 +148,34 @@ func (db *DB[V]) sync(ctx context.Context, s *session[V], ver uint64) error {
 	return &unstoredError{s.id, err}
 }
 
-// syncAll waits until all that the session has now is stored. If something was rejected since the last one said so, it
+// syncAll waits until all that the session has now is stored. If something was rejected since the last one said so, or is while it waits, it
 // says so.
 func (db *DB[V]) syncAll(ctx context.Context, s *session[V]) error {
 	s.mu.Lock()
-	ver := s.ver
-	var untold error
+	untold := s.tellNow()
+	v := s.ask(s.ver)
+	s.mu.Unlock()
+	if err := db.abide(ctx, s, v); err != nil {
+		return err
+	}
+	if untold == nil && v.waits { // it may have been in flight, and what this has waited for came after it
+		s.mu.Lock()
+		untold = s.tellNow()
+		s.mu.Unlock()
+	}
+	if untold == nil {
+		return nil
+	}
+	return &unstoredError{s.id, untold}
+}
+
+// tellNow returns what was rejected and nobody was told of, who is told now. Caller holds mu.
+func (s *session[V]) tellNow() (untold error) {
 	if s.x != nil {
 		untold, s.x.untold = s.x.untold, nil
 		s.less()
 	}
-	s.mu.Unlock()
-	if err := db.sync(ctx, s, ver); err != nil || untold == nil {
-		return err
-	}
-	return &unstoredError{s.id, untold}
+	return untold
 }
 
 // unstoredError is of a change that was made, but is not known to be stored. To make it again

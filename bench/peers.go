@@ -4,15 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log"
 	"runtime"
 	"time"
 
 	"github.com/dgraph-io/ristretto/v2"
 	"github.com/maypok86/otter/v2"
-	"github.com/olric-data/olric"
-	olricconfig "github.com/olric-data/olric/config"
 	gocache "github.com/patrickmn/go-cache"
 
 	"github.com/seed-6f1f505d/kvstore/store/bolt"
@@ -30,6 +26,7 @@ type peer interface {
 	close()
 }
 
+// peers are those that are always there. Olric is with the tag olric, as in make bench: with all that it brings it takes longer to check than all of bench.
 var peers = []struct {
 	name string
 	open func(sessions int) (peer, error)
@@ -37,7 +34,6 @@ var peers = []struct {
 	{"go-cache", newGoCache},
 	{"otter", newOtter},
 	{"ristretto", newRistretto},
-	{"olric", newOlric},
 }
 
 func mixRow(peer string) string { return "mix/" + peer }
@@ -194,48 +190,3 @@ func (c ristrettoCache) set(id string, v []byte) bool {
 }
 
 func (c ristrettoCache) close() { c.Close() }
-
-// olricMap is github.com/olric-data/olric embedded in the process, a cluster of one.
-type olricMap struct {
-	db   *olric.Olric
-	dmap olric.DMap
-}
-
-func newOlric(int) (peer, error) {
-	c := olricconfig.New("local")
-	c.BindAddr, c.BindPort = "127.0.0.1", 0
-	c.MemberlistConfig.BindAddr, c.MemberlistConfig.BindPort = "127.0.0.1", 0
-	c.LogOutput, c.Logger = io.Discard, log.New(io.Discard, "", 0)
-	started := make(chan struct{})
-	c.Started = func() { close(started) }
-	db, err := olric.New(c)
-	if err != nil {
-		return nil, err
-	}
-	failed := make(chan error, 1)
-	go func() { failed <- db.Start() }()
-	select {
-	case <-started:
-	case err := <-failed:
-		return nil, err
-	case <-time.After(time.Minute):
-		return nil, errors.New("olric does not start")
-	}
-	m, err := db.NewEmbeddedClient().NewDMap("sessions")
-	return olricMap{db, m}, err
-}
-
-func (o olricMap) get(id string) bool {
-	r, err := o.dmap.Get(context.Background(), id)
-	if err != nil {
-		return false
-	}
-	v, err := r.Byte()
-	return err == nil && len(v) == valueSize
-}
-
-func (o olricMap) set(id string, v []byte) bool {
-	return o.dmap.Put(context.Background(), id, v) == nil
-}
-
-func (o olricMap) close() { o.db.Shutdown(context.Background()) }

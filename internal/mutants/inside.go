@@ -64,6 +64,8 @@ var inside = []mutation{
 				kept`, "TestPlacesOfWhatIsGone"},
 	{"stored is said of what is in memory", "commit.go",
 		`if ch.stored || db.opt.Mode`, `if db.opt.Mode`, "TestAcks|TestCompareAndSwap"},
+	{"what is rejected while Sync waits for what came after it is told to nobody", "sync.go",
+		`untold == nil && v.waits {`, `false {`, "TestSyncTellsOfWhatIsInFlight"},
 	{"a counter goes round", "counter.go",
 		`	if (was^sum)&(delta^sum) < 0 {`, `	if false {`, "TestCounter"},
 	{"an alias of another session here is taken", "alias.go",

@@ -1,12 +1,15 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -572,7 +575,10 @@ func (c *cluster) audit() {
 			}
 		}
 	}
-	for t := range all {
+	// In an order that is always the same: the first violation is the one that counts.
+	for _, t := range slices.SortedFunc(maps.Keys(all), func(a, b *tenure) int {
+		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.n.line.node, b.n.line.node))
+	}) {
 		if t.stray != nil {
 			c.failLocked(whole, "node %s: %s in epoch %d: the store has had %v, and of the change that would make that its node said that it was not made", t.n.name, t.id, t.epoch, *t.stray)
 		}
@@ -580,7 +586,8 @@ func (c *cluster) audit() {
 			continue
 		}
 		last := t.last().view(now)
-		for k, v := range last.cells {
+		for _, k := range slices.Sorted(maps.Keys(last.cells)) {
+			v := last.cells[k]
 			if t.own[v.v] && !t.seen[v.v] && !t.wasTold(k, v.v) {
 				c.failLocked(told, "node %s: %s in epoch %d, %q = %s was neither stored nor reported lost", t.n.name, t.id, t.epoch, k, v.v)
 			}
@@ -588,7 +595,9 @@ func (c *cluster) audit() {
 		if t.high < 0 || !last.exists {
 			continue
 		}
-		for k, v := range t.states[t.high].view(now).cells {
+		had := t.states[t.high].view(now).cells
+		for _, k := range slices.Sorted(maps.Keys(had)) {
+			v := had[k]
 			if _, there := t.last().cells[k]; !there && !isMark(k) && t.n.wiped[t.id+"/"+toldAs(k)] == 0 && t.n.wiped[t.id] == 0 && !t.ranOut(k, now) {
 				c.failLocked(told, "node %s: %s in epoch %d, that %q = %s was deleted was neither stored nor reported lost", t.n.name, t.id, t.epoch, k, v.v)
 			}

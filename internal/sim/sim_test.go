@@ -11,7 +11,7 @@ var (
 	seed      = flag.Uint64("seed", 0, "the only seed to be run; 0: all of them from -first on")
 	first     = flag.Uint64("first", 1, "the first seed")
 	steps     = flag.Int("steps", 500, "steps of a history")
-	histories = flag.Int("histories", 0, "histories; 0: 2000, or 100 with -short or under the race detector")
+	histories = flag.Int("histories", 0, "histories; 0: 2000, or 60 with -short or under the race detector")
 	soak      = flag.Duration("soak", 0, "for how long TestSoak runs; 0: it does not")
 )
 
@@ -36,7 +36,7 @@ func TestSim(t *testing.T) {
 	case *seed != 0:
 		from, n = *seed, 1
 	case n == 0 && (testing.Short() || raceEnabled):
-		n = 100
+		n = 60
 	case n == 0:
 		n = 2000
 	}
