@@ -158,7 +158,7 @@ func (db *DB[V]) refused(f *flight[V], r store.Result) *refusal {
 		return nil
 	case errors.As(r.Err, &clash):
 		ref := &refusal{why: &AliasError{Alias: clash.Alias, Session: f.s.id, Holder: clash.Holder}}
-		if o := db.sessions.load(clash.Holder); o != nil && o != f.s && !o.lists(clash.Alias) {
+		if o := db.sessions.load(clash.Holder); o != nil && o != f.s && !o.lists(clash.Alias) && (!o.settled() || f.s.waives(clash.Alias)) {
 			ref.passes = true
 		} else {
 			ref.aliases = []string{clash.Alias}
@@ -247,6 +247,24 @@ func (s *session[V]) lists(alias string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.usable(anyLife) == nil && s.x != nil && slices.Contains(s.x.aliases, alias)
+}
+
+// settled reports whether the store has the session as it is in memory: unless another node has it by now, which this one has not heard.
+func (s *session[V]) settled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state != live || s.clean()
+}
+
+// waives reports whether a clash about an alias may be one with what was stored a moment ago: it is said once, until a flush is stored. Who is refused again by a
+// session that has nothing to be stored, is refused by one that is not this node's any more.
+func (s *session[V]) waives(alias string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x := s.more()
+	first := x.waived != alias
+	x.waived = alias
+	return first
 }
 
 // dropped reports whether a session that has the alias in the store, by h, has given it up in memory, or has ended.

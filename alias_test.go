@@ -158,6 +158,33 @@ func TestAliasClash(t *testing.T) {
 	check(t, a.Close(ctx))
 }
 
+// TestAliasOfTheStolen: a session that is here still, and that another node has by now, does not have who wants its name wait for it.
+func TestAliasOfTheStolen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, st := t.Context(), memory.New()
+		a, b := openInts(t, st, brisk("a")), openInts(t, st, brisk("b"))
+		defer a.Close(ctx)
+		defer b.Close(ctx)
+		here, err := a.AdoptOrCreate(ctx, "stolen")
+		check(t, err)
+		check(t, here.Put(ctx, "k", 1))
+		check(t, here.Sync(ctx))
+		there, err := b.Steal(ctx, "stolen")
+		check(t, err)
+		check(t, there.AddAlias(ctx, "x", kvstore.Stored))
+
+		s, err := a.AdoptOrCreate(ctx, "s")
+		check(t, err)
+		check(t, s.Put(ctx, "k", 1))
+		short, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		err = s.AddAlias(short, "x", kvstore.Stored)
+		want(t, err, kvstore.ErrAlias)
+		want(t, err, kvstore.ErrRejected)
+		check(t, s.Sync(short)) // what else is in it goes on
+	})
+}
+
 // TestAliasMovesHere: a name that one session on a node gives up another can have at once, in whichever order they are flushed.
 func TestAliasMovesHere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -120,6 +120,7 @@ type extra[V any] struct {
 	regain  uint64    // the change that takes a release back: before it is saved, another node may have been granted the session
 	gone    error     // why state is departed
 	line    *lifeline // if held, and it was evicted at some time
+	waived  string    // the alias of which a clash was taken for one that passes, though nothing was to be seen of that
 	untold  error     // that something was rejected, and no Sync has said so
 
 	floor store.Time // the session's end in the store is not before this, nor will be by what is in flight; 0: that is not known. See touch.go

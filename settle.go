@@ -107,6 +107,9 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 		if s.x != nil && f.changes() && f.life == s.life() {
 			s.x.floor = f.change.Expires
 		}
+		if s.x != nil {
+			s.x.waived = ""
+		}
 		done := s.saved == s.ver
 		leaves = done && (s.deleted || s.release && f.change.Release)
 	} else {

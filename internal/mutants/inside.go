@@ -82,6 +82,8 @@ var inside = []mutation{
 			ref.aliases = []string{clash.Alias}
 		}`, `		}
 		ref.aliases = []string{clash.Alias}`, "TestAliasMovesHere"},
+	{"who wants a name waits for a session that another node has by now", "alias.go",
+		` && (!o.settled() || f.s.waives(clash.Alias)) {`, ` {`, "TestAliasOfTheStolen"},
 	{"the store is believed about an alias that was removed here", "alias.go",
 		`s != nil && s.dropped(h, alias, db.self) {`, `s != nil && false {`, "TestAlias$"},
 	{"aliases stay when their session leaves", "resident.go",
