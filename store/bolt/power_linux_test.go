@@ -142,9 +142,12 @@ func (p *power) life(dies int, rate float64) {
 	}()
 	var f *fault
 	from, left := 0, 0
-	if p.rng.IntN(2) == 0 {
+	if none := p.faults == 0; none || p.rng.IntN(2) == 0 {
 		f = &faults[p.rng.IntN(len(faults))]
 		from, left = p.rng.IntN(dies+1), 1+p.rng.IntN(6)
+		if none { // as soon as can be: each round is to have one, and chance alone does not see to that
+			from = 0
+		}
 	}
 	halved := false
 	for n := 0; ; {
