@@ -1,7 +1,7 @@
 # make test    everything that must pass: lint, all tests of all modules under the race detector, model, sim, fuzz-short
 # make servers installs the servers that the tests of adapters start, where Debian's packages can be had; make test does it first
 # make lint    gofmt, go vet, staticcheck, go mod tidy -diff, over the modules of make test
-# make bench   the table of ratios; make bench-json for programs; make bench-check names what is worse than bench/table.json says; make bench-engines what the fence costs on each engine, for its server and ours together
+# make bench   the table of ratios; make bench-json for programs; make bench-check TABLE=file names what is worse than in a table that it printed; make bench-engines what the fence costs on each engine, for its server and ours together
 # make fuzz    every fuzz target, FUZZTIME each; make fuzz-short EXECS runs of each
 # make mutants breaks the code on purpose, in one place after the other, and shows which test notices
 # make sim     2,000 simulated histories of 500 steps, make test 500 of them; make sim SEED=4711 replays one
@@ -87,9 +87,10 @@ bench:
 bench-json:
 	@cd bench && go run -tags olric . -json
 
-# bench/table.json is what bench-json printed when the README's table was made.
+# TABLE is what bench-json has printed, on this machine.
 bench-check:
-	@cd bench && go run -tags olric . -check table.json
+	@test -n "$(TABLE)" || { echo "which table? make bench-json > FILE, and then make bench-check TABLE=FILE"; exit 1; }
+	@cd bench && go run -tags olric . -check '$(abspath $(TABLE))'
 
 # Each flushes beside the engine's own best way to write as much, in turns, in one run: see internal/flushbench.
 bench-engines: servers
