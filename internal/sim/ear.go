@@ -40,6 +40,9 @@ func (e *ear) hear(cm kvstore.Commit[string]) {
 	if c.plan.Setup.Sabotage == "untold commit" && c.count.commits.Load()%10 == 0 {
 		return
 	}
+	if cm.Missed > 0 { // and of which sessions, nobody knows
+		clear(e.views)
+	}
 	v := e.views[cm.Session]
 	if v == nil || cm.Whole {
 		v = view{}

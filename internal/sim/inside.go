@@ -110,16 +110,23 @@ func endsCell(head, tail uint64) cell {
 	return cell{v: string(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, head), tail))}
 }
 
+// certain returns what the session is, if it exists, and whether a change of it was made can always be told.
+func (d *desk) certain(t *tenure) (was state, ok bool) {
+	c := d.n.c
+	if o := c.plan.Setup.Options; o.Mode != kvstore.WriteBehind || o.Overflow == kvstore.Through {
+		return was, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was = t.last().view(time.Now())
+	return was, was.exists
+}
+
 // inside serves a request about them.
 func (d *desk) inside(ctx context.Context, t *tenure, s Step, v string) error {
 	c := d.n.c
-	if o := c.plan.Setup.Options; o.Mode != kvstore.WriteBehind || o.Overflow == kvstore.Through {
-		return nil // whether it was done could not always be told
-	}
-	c.mu.Lock()
-	was := t.last().view(time.Now())
-	c.mu.Unlock()
-	if !was.exists || was.expires != 0 {
+	was, ok := d.certain(t)
+	if !ok || was.expires != 0 {
 		return nil
 	}
 	head, tail := was.ends()

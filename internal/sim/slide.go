@@ -29,13 +29,8 @@ func (s state) idle() time.Duration {
 // slide serves a request about that.
 func (d *desk) slide(ctx context.Context, t *tenure, s Step) error {
 	c := d.n.c
-	if o := c.plan.Setup.Options; o.Mode != kvstore.WriteBehind || o.Overflow == kvstore.Through {
-		return nil // whether it was done could not always be told
-	}
-	c.mu.Lock()
-	was := t.last().view(time.Now())
-	c.mu.Unlock()
-	if !was.exists {
+	was, ok := d.certain(t)
+	if !ok {
 		return nil
 	}
 	idle, writes, do := was.idle(), map[string]cell{}, func() error { return d.h.Touch(ctx) }
