@@ -40,6 +40,15 @@ func TestShelf(t *testing.T) {
 			if e != model[k] {
 				t.Fatalf("seed %d: %q has the place %p, want %p", seed, k, e, model[k])
 			}
+			if rnd.IntN(300) == 0 { // a queue is emptied, and begins anew elsewhere
+				for k := range sh.all() {
+					if sp := spotOf(k); sp.item && sp.name == "a" {
+						sh.remove(k)
+						delete(model, k)
+					}
+				}
+				e = sh.get(k)
+			}
 			switch {
 			case e == nil:
 				if e = sh.add(k); e.cell.Load() != nil || e.dirty || e.stored || e.charge != 0 {
@@ -55,6 +64,15 @@ func TestShelf(t *testing.T) {
 			}
 			if sh.len() != len(model) {
 				t.Fatalf("seed %d: %d places, want %d", seed, sh.len(), len(model))
+			}
+		}
+		for _, rows := range sh.rows {
+			for name, r := range rows {
+				for _, p := range r.pages {
+					if p.there == 0 && len(r.pages) > 1 {
+						t.Fatalf("seed %d: a page of %q is empty, and stays beside others", seed, name)
+					}
+				}
 			}
 		}
 		if got := maps.Collect(sh.all()); !maps.Equal(got, model) {

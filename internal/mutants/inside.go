@@ -46,10 +46,7 @@ var inside = []mutation{
 		`	e.charge, e.dirty, e.stored, e.armed = 0, false, false, false
 `, ``, "TestShelf"},
 	{"a page that was near is found when it is gone", "places.go",
-		`		if r.near[i] == p {
-			r.near[i] = nil
-		}
-`, ``, "TestShelf"},
+		`		if r.near[i] == p {`, `		if false && r.near[i] == p {`, "TestShelf"},
 	{"an item that the store refused is popped", "queue.go",
 		`for st.cell = db.absent; head != tail && st.cell == db.absent; head`, `for st.cell = nil; head != tail && st.cell == nil; head`, "TestQueueWithHoles"},
 	{"a pop loads one item at a time", "queue.go",
