@@ -18,7 +18,7 @@ import (
 // Two nodes race for an alias; without the script's look at who has it, the race finds two sessions that have it, and so it does if a late change takes it.
 func TestRaceAliasesFindsFaults(t *testing.T) {
 	srv := redisserver.Start(t)
-	storetest.RaceAliases(t, open(t, srv.URL(), fresh()), 10)
+	storetest.RaceAliases(t, open(t, patient(srv.URL()), fresh()), 10)
 	sound := applyLua
 	t.Cleanup(func() { applyLua = sound })
 	for name, broken := range map[string]*strings.Replacer{
@@ -54,7 +54,7 @@ func TestAliasesAndBuckets(t *testing.T) {
 	o.Buckets = 1
 	one := open(t, c.URL(), o)
 	storetest.Compare(t, one, rand.Uint64(), 200)
-	storetest.RaceAliases(t, open(t, c.URL(), o), 2)
+	storetest.RaceAliases(t, open(t, patient(c.URL()), o), 2)
 
 	for _, url := range []string{c.URL(), redisserver.Start(t).URL()} {
 		o := fresh()

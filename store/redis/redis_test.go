@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -31,6 +32,15 @@ func open(t testing.TB, url string, o *Options) *Store {
 	return s
 }
 
+// patient is the URL with ten minutes for what a client has three seconds by default, for tests that ask a lot at once, or for long: the machine may be busy.
+func patient(url string) string {
+	sep := "?"
+	if strings.Contains(url, sep) {
+		sep = "&"
+	}
+	return url + sep + "read_timeout=10m&write_timeout=10m"
+}
+
 // damager is a Store that the suite can damage.
 type damager struct{ *Store }
 
@@ -44,22 +54,22 @@ func (d damager) Damage(session, key string, header bool) error {
 
 func TestContract(t *testing.T) {
 	srv := redisserver.Start(t)
-	storetest.Run(t, func(t *testing.T) store.Store { return damager{open(t, srv.URL(), fresh())} })
+	storetest.Run(t, func(t *testing.T) store.Store { return damager{open(t, patient(srv.URL()), fresh())} })
 }
 
 func TestContractOnCluster(t *testing.T) {
 	c := redisserver.StartCluster(t)
-	storetest.Run(t, func(t *testing.T) store.Store { return damager{open(t, c.URL(), fresh())} })
+	storetest.Run(t, func(t *testing.T) store.Store { return damager{open(t, patient(c.URL()), fresh())} })
 	t.Run("Race with replicas that confirm", func(t *testing.T) {
 		o := fresh()
 		o.Replicas = 1
-		storetest.Race(t, open(t, c.URL(), o), 4)
+		storetest.Race(t, open(t, patient(c.URL()), o), 4)
 	})
 	t.Run("Pinned", func(t *testing.T) {
 		o := fresh()
 		var at []store.Store
 		for i := range c {
-			at = append(at, open(t, slices.Concat(c[i:], c[:i]).URL(), o))
+			at = append(at, open(t, patient(slices.Concat(c[i:], c[:i]).URL()), o))
 		}
 		storetest.Pinned(t, at...)
 	})
@@ -92,7 +102,7 @@ func TestAgainstMemory(t *testing.T) {
 	for range 2 {
 		o := fresh()
 		o.Buckets = rand.IntN(5)
-		storetest.Compare(t, open(t, srv.URL(), o), rand.Uint64(), 500)
+		storetest.Compare(t, open(t, patient(srv.URL()), o), rand.Uint64(), 500)
 	}
 	// Over a client as it is without options, of the third version of the protocol.
 	c := client.NewClient(&client.Options{Addr: fmt.Sprint("127.0.0.1:", srv.Port)})

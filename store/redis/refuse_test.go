@@ -150,7 +150,7 @@ func TestRights(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	srv := redisserver.Start(t)
-	st := open(t, srv.URL(), fresh())
+	st := open(t, patient(srv.URL()), fresh())
 	o := store.Owner{Node: "a", Incarnation: store.NewIncarnation()}
 	c := store.Change{Session: "s", Owner: o, Epoch: 1, Seq: 1, Create: true, Puts: []store.Entry{
 		{Key: "large", Value: bytes.Repeat([]byte{1}, MaxValue+1)}, {Key: "small"}}}
