@@ -14,7 +14,7 @@ import (
 // This file is the write-behind buffer: when what is flushed. The buffer holds no
 // values. They are in the sessions; a lane is a list of the sessions that have
 // something to flush, and the goroutine that does it. Every session belongs to one
-// lane, by the hash of its ID, and a lane has one batch in flight: so has each session.
+// lane, by the hash of its ID, and a lane has one batch in flight, beside the one that it gathers next: a session is in one of them.
 //
 //	clean ──commit──▶ queue ──────MaxDelay, Flush─────▶ ready ──batch──▶ in flight ──▶ clean
 //	                    └──────someone waits in Sync─────▶──┘▲                 │ no answer
@@ -43,8 +43,7 @@ type lane[V any] struct {
 	watchers []watcher     // Flush
 	untold   error         // why something was handed over, and no Flush has said so
 
-	aloft     []flight[V] // what was collected, and the store has not answered
-	abandoned bool        // Close did not wait for that, and has handed it over: nobody is to touch it
+	abandoned bool // Close did not wait for what was under way, and has handed it over: nobody is to touch it
 
 	turn uint8 // of the queue: 1 and 2 by turns; written under mu by the goroutine, which may read it without
 
@@ -58,7 +57,8 @@ type lane[V any] struct {
 	limit   int           // sessions in the next batch: halved by a failure, doubled by a success
 	fails   int           // batches of one session that failed since the last success
 	pause   int64         // do not call the store before (DB.now)
-	batch   batch[V]      // buffers, used again
+	batches [2]batch[V]   // the one that is sent next, and the other
+	filling uint8         // which of them is which
 	answers atomic.Int64  // batches that the store answered, for Health
 
 	held atomic.Int64 // age of what was taken from the queue and is not stored; 0 if nothing
@@ -154,6 +154,7 @@ func (l *lane[V]) rouse() {
 // run is the lane's goroutine. It ends when it has been drained, or when ctx is over.
 func (l *lane[V]) run(ctx context.Context) {
 	defer l.end()
+	defer l.unload()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for ctx.Err() == nil {
@@ -186,7 +187,7 @@ func (l *lane[V]) take() (wait int64, done bool) {
 
 	l.mu.Lock()
 	// What is ready goes first: so its age is known.
-	if len(l.ready) == 0 && len(l.queue) > 0 {
+	if len(l.ready) == 0 && !l.begun() && len(l.queue) > 0 {
 		ripe := l.since + maxDelay - now
 		if ripe <= 0 || l.kicked || l.draining {
 			l.ready, l.array = l.queue, l.queue
@@ -202,7 +203,7 @@ func (l *lane[V]) take() (wait int64, done bool) {
 	l.first = append(l.first, l.urgent...)
 	clear(l.urgent)
 	l.urgent = l.urgent[:0]
-	if l.draining && len(l.queue)+len(l.ready)+len(l.retry) == 0 {
+	if l.draining && !l.begun() && len(l.queue)+len(l.ready)+len(l.retry) == 0 {
 		l.closed, done = true, true
 	}
 	l.mu.Unlock()
@@ -222,7 +223,7 @@ func (l *lane[V]) take() (wait int64, done bool) {
 	clear(l.retry[len(kept):])
 	l.retry = kept
 
-	if len(l.ready)+len(l.first) > 0 {
+	if len(l.ready)+len(l.first) > 0 || l.begun() {
 		wait = max(l.pause-now, 0)
 	}
 	return wait, done
@@ -262,7 +263,7 @@ func (l *lane[V]) settled() {
 		}
 		l.back = nil
 	}
-	if len(l.ready) > 0 {
+	if len(l.ready) > 0 || l.begun() {
 		return // an upper bound will do
 	}
 	if began := l.began.Swap(0); began != 0 {

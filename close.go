@@ -155,8 +155,11 @@ func (db *DB[V]) remains(ended error, stuck bool) error {
 		for _, l := range db.lanes {
 			l.mu.Lock()
 			l.abandoned = true
-			for i := range l.aloft {
-				aloft[l.aloft[i].s] = &l.aloft[i]
+			for k := range l.batches {
+				flights := l.batches[k].aloft
+				for i := range flights {
+					aloft[flights[i].s] = &flights[i]
+				}
 			}
 			l.mu.Unlock()
 		}

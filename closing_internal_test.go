@@ -63,7 +63,7 @@ func TestAnsweredAfterClose(t *testing.T) {
 		f := &b.flights[0]
 		f.items[0].err = errors.New("cannot be encoded")
 		l.mu.Lock()
-		l.aloft = b.flights
+		l.batches[0].aloft = b.flights
 		l.mu.Unlock()
 		db.remains(nil, true)
 		if lost() != 1 {

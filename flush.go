@@ -8,101 +8,17 @@ import (
 	"github.com/seed-6f1f505d/kvstore/store"
 )
 
-// This file is one flush: collect what changed, under each session's lock; encode
-// it, under none; Apply; settle each session by its result.
-
-// batch holds the buffers of one flush. They are used again: Apply keeps nothing of them.
-type batch[V any] struct {
-	flights []flight[V]
-	items   []item[V]
-	changes []store.Change
-	sent    []int // changes[i] is of flights[sent[i]]
-	puts    []store.Entry
-	deletes []string
-	arena   []byte // the encoded values
-}
-
-// flight is one session's part of a batch.
-type flight[V any] struct {
-	s      *session[V]
-	items  []item[V]
-	ver    uint64 // the session's changes up to here are stored, if it is
-	upto   uint64 // it has entries of changes up to here; above ver if it is a part, by probing
-	since  int64
-	life   uint32
-	change store.Change // without Puts and Deletes until finish
-	puts   int          // how many of the batch's are its own
-	head   bool         // the header changed: its charge is held here
-	void   bool         // there is nothing to tell the store
-
-	deletes int
-	ended   bool // settled, or handed over by Close; under the session's mu
-}
-
-// item is a dirty entry that was taken.
-type item[V any] struct {
-	key    string
-	e      *entry[V]
-	cell   *cell[V]
-	charge int32 // held here until the store has answered
-	stored bool  // the store may have had the key before
-	same   bool  // the store has this very value: there is nothing to write
-	err    error // it cannot be encoded
-}
+// This file is one flush: gather a batch of what is ready, Apply, settle each session by its result. While the
+// store has one batch, the next one is gathered: so it never waits for an encoder, nor an encoder for it.
 
 // Encoded bytes after which a batch is full, whatever its number of sessions.
 const batchBytes = 4 << 20
 
 // flush sends one batch of what is ready.
 func (l *lane[V]) flush(ctx context.Context) {
-	db, b := l.db, &l.batch
-	b.reset()
-	now, suspect := db.now(), false
-	for len(b.flights) < l.limit && len(b.arena) < batchBytes && !suspect {
-		// Those that are waited for go first, but never take the whole batch: the others have a bound to their lag.
-		from, urgent := &l.ready, false
-		if len(l.first) > 0 && (len(l.ready) == 0 || len(b.flights) < (l.limit+1)/2) {
-			from, urgent = &l.first, true
-		}
-		if len(*from) == 0 {
-			break
-		}
-		s, taken := (*from)[0], false
-		s.mu.Lock()
-		if urgent {
-			s.urged = false
-		}
-		switch alone := s.fails > 0; {
-		case s.flying && urgent: // it is in this batch, and someone waits for what changed since: in the next one
-			s.urged, from = true, nil
-		case s.flying: // likewise, and it is in the queue, for its own time
-		case !s.queued: // it was flushed before its turn
-		case alone && urgent: // it has a time of its own, and is in another list
-		case alone && s.x != nil && s.x.due > now: // it changed, and came by the queue
-			s.turn = 0
-			l.retry = append(l.retry, delayed[V]{s, s.x.due, s.since})
-		case alone && len(b.flights) > 0:
-			from = nil // it failed before: in a batch of its own, it harms nobody
-		default:
-			l.unqueue(s)
-			taken, suspect = b.collect(db, s), alone
-			if taken && !l.launch() {
-				db.recall(&b.flights[len(b.flights)-1])
-				s.mu.Unlock()
-				return
-			}
-		}
-		s.mu.Unlock()
-		if from == nil {
-			break
-		}
-		(*from)[0] = nil
-		*from = (*from)[1:]
-		if taken {
-			b.encode(db, &b.flights[len(b.flights)-1])
-		}
-	}
-	if !l.launch() {
+	db, b := l.db, l.batch() // some of it may be there, from while the store had the last one
+	suspect, ok := l.gather(b, false)
+	if !ok || !l.launch(b) {
 		return
 	}
 	defer l.settled()
@@ -119,11 +35,13 @@ func (l *lane[V]) flush(ctx context.Context) {
 		}
 	}
 	if len(b.changes) == 0 {
-		l.land()
+		if l.land(b) {
+			b.reset()
+		}
 		return
 	}
-	results, err := db.apply(ctx, b.changes)
-	if !l.land() {
+	results, err := l.send(ctx, b)
+	if !l.land(b) {
 		return
 	}
 	if err != nil {
@@ -144,27 +62,126 @@ func (l *lane[V]) flush(ctx context.Context) {
 	for i, r := range results {
 		l.settle(&b.flights[b.sent[i]], r, alone)
 	}
+	b.reset()
+	l.filling = 1 - l.filling
+	if l.limit < db.opt.MaxBatch {
+		l.unload()
+	}
 	if db.sieve != nil {
 		db.sieve.shrink(db, nil)
 	}
 }
 
+// send calls the store with a batch, and gathers the next one meanwhile, if there is something for one and nothing failed lately: what follows
+// a failure is chosen after it.
+func (l *lane[V]) send(ctx context.Context, b *batch[V]) (rs []store.Result, err error) {
+	if len(l.ready) == 0 || l.limit < l.db.opt.MaxBatch {
+		return l.db.apply(ctx, b.changes)
+	}
+	answer := make(chan struct{})
+	go func() {
+		defer close(answer)
+		rs, err = l.db.apply(ctx, b.changes)
+	}()
+	l.gather(&l.batches[1-l.filling], true)
+	<-answer
+	return rs, err
+}
+
+// batch is the one that is sent next.
+func (l *lane[V]) batch() *batch[V] { return &l.batches[l.filling] }
+
+// begun reports whether some of the next batch is there.
+func (l *lane[V]) begun() bool { return len(l.batch().flights) > 0 }
+
+// unload has what is in the next batch wait again.
+func (l *lane[V]) unload() {
+	b := l.batch()
+	for i := range b.flights {
+		b.flights[i].unsent = true
+		l.settle(&b.flights[i], store.Result{}, false)
+	}
+	if l.land(b) {
+		b.reset()
+	}
+}
+
+// gather fills a batch; ahead of its time, with a part of what nobody waits for. It reports whether the batch is of a session that has failed before, alone; and
+// false if Close has handed it over.
+func (l *lane[V]) gather(b *batch[V], ahead bool) (suspect, ok bool) {
+	db, limit, bytes := l.db, l.limit, batchBytes
+	if ahead { // the rest is for those that are waited for by the time
+		limit, bytes = limit-(limit+3)/4, bytes-bytes/4
+	}
+	now, urgents := db.now(), 0
+	for len(b.flights) < limit && len(b.arena) < bytes && !suspect {
+		// Those that are waited for go first, but never take the whole batch: the others have a bound to their lag.
+		from, urgent := &l.ready, false
+		if len(l.first) > 0 && !ahead && (len(l.ready) == 0 || urgents < (l.limit+1)/2) {
+			from, urgent = &l.first, true
+		}
+		if len(*from) == 0 {
+			break
+		}
+		s, taken := (*from)[0], false
+		s.mu.Lock()
+		if urgent {
+			s.urged = false
+		}
+		switch alone := s.fails > 0; {
+		case s.flying && urgent: // it is in this batch, and someone waits for what changed since: in the next one
+			s.urged, from = true, nil
+		case s.flying: // likewise, and it is in the queue, for its own time
+		case !s.queued: // it was flushed before its turn
+		case alone && urgent: // it has a time of its own, and is in another list
+		case alone && s.x != nil && s.x.due > now: // it changed, and came by the queue
+			s.turn = 0
+			l.retry = append(l.retry, delayed[V]{s, s.x.due, s.since})
+		case alone && (ahead || len(b.flights) > 0):
+			from = nil // it failed before: in a batch of its own, it harms nobody
+		default:
+			l.unqueue(s)
+			taken, suspect = b.collect(db, s), alone
+			if taken && !l.launch(b) {
+				last := len(b.flights) - 1
+				db.recall(&b.flights[last])
+				s.mu.Unlock()
+				b.flights = b.flights[:last]
+				return suspect, false
+			}
+		}
+		s.mu.Unlock()
+		if from == nil {
+			break
+		}
+		(*from)[0] = nil
+		*from = (*from)[1:]
+		if taken {
+			if urgent {
+				urgents++
+			}
+			b.encode(db, &b.flights[len(b.flights)-1])
+		}
+	}
+	return suspect, true
+}
+
 // launch shows Close what is under way, from before it is encoded. It reports false if Close does not wait for it any
 // more, and has handed it over.
-func (l *lane[V]) launch() bool {
+func (l *lane[V]) launch(b *batch[V]) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.abandoned {
-		l.aloft = l.batch.flights
+		b.aloft = b.flights
 	}
 	return !l.abandoned
 }
 
 // land is the opposite: the answer is there.
-func (l *lane[V]) land() bool {
+func (l *lane[V]) land(b *batch[V]) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.aloft = nil
+	b.aloft = nil
 	return !l.abandoned
 }
 
@@ -194,172 +211,4 @@ func (db *DB[V]) apply(ctx context.Context, changes []store.Change) (rs []store.
 	db.count.flushes.Add(1)
 	db.count.flushTime.Add(db.now() - start)
 	return rs, nil
-}
-
-func (b *batch[V]) reset() {
-	clear(b.flights)
-	clear(b.items)
-	clear(b.changes)
-	clear(b.puts)
-	clear(b.deletes)
-	b.flights, b.items, b.changes, b.sent = b.flights[:0], b.items[:0], b.changes[:0], b.sent[:0]
-	b.puts, b.deletes = b.puts[:0], b.deletes[:0]
-	if cap(b.arena) > 2*batchBytes {
-		b.arena = nil
-	}
-	b.arena = b.arena[:0]
-}
-
-// collect takes what is dirty in s, between two of its transactions. It reports false if there is
-// nothing to take. Caller holds s.mu.
-func (b *batch[V]) collect(db *DB[V], s *session[V]) bool {
-	s.queued = false
-	since := s.since
-	s.since = 0
-	if s.state != live {
-		return false
-	}
-	f := flight[V]{s: s, ver: s.ver, upto: s.ver, since: since, life: s.life(), head: s.head}
-	first := len(b.items)
-	if s.tomb && !s.deleted && !s.creating {
-		b.bury(db, f)
-		return true
-	}
-	// Probing takes one entry at a time, in the order in which they became dirty; the main one, which has no place in it, every
-	// other time: none that changes all the time keeps another from its turn.
-	mainWaits := s.probing && s.x != nil && s.x.probed && len(s.x.dirty) > 0
-	if s.main.dirty && !mainWaits {
-		b.take(db, "", &s.main)
-	}
-	whole := !s.main.dirty
-	if x := s.x; x != nil {
-		x.probed = s.probing && len(b.items) > first
-		n := 0
-		for ; n < len(x.dirty) && !(s.probing && len(b.items) > first); n++ {
-			d := x.dirty[n]
-			d.listed = false
-			if d.dirty {
-				b.take(db, d.key, d.entry)
-			}
-		}
-		left := copy(x.dirty, x.dirty[n:])
-		clear(x.dirty[left:])
-		x.dirty = x.dirty[:left]
-		whole = whole && left == 0
-	}
-	if whole {
-		s.probing, s.head = false, false
-	} else {
-		f.ver, f.head = s.saved, false // the header goes with the last part
-	}
-	f.items = b.items[first:len(b.items):len(b.items)]
-
-	// The number is assigned under the lock under which the changes were made: no flush
-	// with a lower one can hold a newer value. It counts for the whole DB, so that a session
-	// that is deleted, leaves, and is created again goes on above its tombstone.
-	seq := db.seq.Add(1)
-	s.flying = true
-	if s.deleted && s.creating && !s.blind {
-		f.void = true // made and deleted before the store heard of it
-	} else {
-		s.tomb = s.tomb || s.deleted
-	}
-	f.change = store.Change{
-		Session: s.id, Owner: db.self, Epoch: s.epoch, Seq: seq,
-		Create: s.creating || s.tomb, Wipe: s.wipe, Delete: s.deleted, Release: s.release && whole,
-		Expires: store.Time(s.expires.Load()),
-	}
-	f.change.Schema = db.opt.Schema
-	if s.x != nil {
-		s.x.sinks(f.change.Expires)
-		f.change.Aliases, f.change.Schema = s.x.names(), max(s.x.schema, db.opt.Schema)
-	}
-	if s.creating {
-		if x := s.more(); x.birth == 0 {
-			x.birth = seq
-		}
-		f.change.Birth = s.x.birth
-	}
-	s.wipe = false
-	b.flights = append(b.flights, f)
-	return true
-}
-
-// bury sends a session's deletion once more, alone: it is not known to be stored, and the session has begun a new life. That
-// needs an epoch above the tombstone's. In the same one nobody could tell a creation by another node, which saw the
-// tombstone and is late, from one that came after the new life. Caller holds the session's mu.
-func (b *batch[V]) bury(db *DB[V], f flight[V]) {
-	s := f.s
-	f.ver, f.head = s.saved, false
-	f.change = store.Change{Session: s.id, Owner: db.self, Epoch: s.epoch, Seq: db.seq.Add(1), Create: true, Delete: true}
-	s.flying = true
-	b.flights = append(b.flights, f)
-}
-
-// take moves a dirty entry into the batch. Caller holds the session's mu.
-func (b *batch[V]) take(db *DB[V], key string, e *entry[V]) {
-	b.items = append(b.items, item[V]{key: key, e: e, cell: e.cell.Load(), charge: e.charge, stored: e.stored, same: unchanged(key, e.cell.Load(), db.absent)})
-	e.dirty, e.charge, e.stored = false, 0, true
-}
-
-// encode makes the bytes of a flight's items. No lock is held.
-func (b *batch[V]) encode(db *DB[V], f *flight[V]) {
-	for i := range f.items {
-		it := &f.items[i]
-		if it.cell == db.absent {
-			b.deletes = append(b.deletes, it.key)
-			f.deletes++
-			continue
-		}
-		if it.same {
-			continue
-		}
-		start := len(b.arena)
-		b.arena, it.err = db.append(b.arena, it.key, it.cell)
-		value := b.arena[start:len(b.arena):len(b.arena)]
-		if it.err == nil {
-			it.err = db.fits(value)
-		}
-		if it.err != nil {
-			b.arena = b.arena[:start]
-			if db.terms.of(it.key) != nil { // or others would find the session by what is not stored
-				f.change.Aliases = db.terms.without(f.change.Aliases, it.key)
-			}
-			continue
-		}
-		if db.opt.DetectMutation && !isRaw(it.key) {
-			db.checkSum(f.s.id, it.key, it.cell, value)
-		}
-		b.puts = append(b.puts, store.Entry{Key: it.key, Value: value, Expires: it.cell.expires})
-		f.puts++
-	}
-}
-
-// fits returns an error if an encoded value is too large.
-func (db *DB[V]) fits(value []byte) error {
-	if n := len(value) - db.prefix; n > db.opt.MaxValue {
-		return fmt.Errorf("%w: %d bytes encoded, Options.MaxValue is %d", ErrTooLarge, n, db.opt.MaxValue)
-	}
-	return nil
-}
-
-// finish gives a flight its entries, the first of those that are left, and returns the others'.
-func (f *flight[V]) finish(puts []store.Entry, deletes []string) ([]store.Entry, []string) {
-	f.change.Puts = puts[:f.puts:f.puts]
-	f.change.Deletes = deletes[:f.deletes:f.deletes]
-	return puts[f.puts:], deletes[f.deletes:]
-}
-
-// ends reports whether a life that the store may have on record ends with the flight. Caller holds the session's mu.
-func (f *flight[V]) ends() bool { return f.change.Wipe && (f.change.Birth == 0 || f.s.blind) }
-
-// begins reports whether the store has a life on record, which has ended since, if the flight gets there. Caller holds the session's mu.
-func (f *flight[V]) begins() bool {
-	return f.change.Create && !f.change.Delete && !f.void && f.life != f.s.life()
-}
-
-// changes reports whether the store has anything to do for the flight.
-func (f *flight[V]) changes() bool {
-	c := &f.change
-	return !f.void && (f.head || c.Create || c.Wipe || c.Delete || len(c.Puts) > 0 || len(c.Deletes) > 0)
 }

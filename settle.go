@@ -45,7 +45,7 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 	}
 	switch r.Outcome {
 	case store.Undecided:
-		s.blind = s.blind || s.creating
+		s.blind = s.blind || s.creating && !f.unsent
 	case store.Fenced:
 		switch {
 		case f.change.Delete && s.deleted && !r.Header.Exists():

@@ -27,7 +27,7 @@ var inside = []mutation{
 	return false`, `	return false`, "TestQueueModel"},
 	{"what flies is taken for what is stored", "own.go",
 		` || s.flying { // what`, ` { // what`, "TestQueueModel"},
-	{"what is as it was is written again", "flush.go",
+	{"what is as it was is written again", "batch.go",
 		`		if it.same {
 			continue
 		}
@@ -198,7 +198,7 @@ var inside = []mutation{
 `, ``, "TestTimersOfTheDead"},
 	{"marks are the application's aliases", "marks.go",
 		`slices.DeleteFunc(slices.Clone(all), isMark)`, `slices.Clone(all)`, "TestTimersOfTheDead|TestTimersEnd"},
-	{"a flush leaves the marks out", "flush.go",
+	{"a flush leaves the marks out", "batch.go",
 		`s.x.names(), max`, `s.x.aliases, max`, "TestTimersOfTheDead"},
 	{"who looks for what is due stops at a page", "due.go",
 		`		if found.Next <= r.From {`, `		if true {`, "TestAdoptDue"},
@@ -323,7 +323,7 @@ var inside = []mutation{
 `, ``, "TestQueriesAgainstAScan|TestMergeAgainstMutators"},
 	{"who does not declare an index keeps its marks", "marks.go",
 		` || isTermMark(a) && c.indexOf(a) == nil`, ``, "TestUndeclared"},
-	{"marks say what could not be encoded", "flush.go",
+	{"marks say what could not be encoded", "batch.go",
 		`if db.terms.of(it.key) != nil {`, `if false {`, "TestTermsOfTheRejected"},
 	{"marks say what the store has refused", "settle.go",
 		`		db.disowned(s, bad)

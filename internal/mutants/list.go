@@ -57,25 +57,53 @@ var core = []mutation{
 `, "TestContract|TestAgainstMemory"},
 
 	// One flush.
-	{"half of a transaction is flushed", "flush.go",
+	{"half of a transaction is flushed", "batch.go",
 		`for ; n < len(x.dirty) && !(s.probing && len(b.items) > first); n++ {`,
 		`for ; n < (len(x.dirty)+1)/2 && !(s.probing && len(b.items) > first); n++ {`, "TestModel|TestZombieAgainstAdopter"},
-	{"a creation does not say when it began", "flush.go",
+	{"a creation does not say when it began", "batch.go",
 		`		f.change.Birth = s.x.birth
 `, ``, "TestCreateAgain"},
 	{"put and deleted in one window is written", "commit.go",
 		`if w.cell == db.absent && !e.stored {`, `if w.cell == db.absent && !e.stored && false {`, "TestPutAndDeleteInOneWindow|TestModel"},
 	{"Close forgets what was just collected", "flush.go",
-		`				db.recall(&b.flights[len(b.flights)-1])
+		`				db.recall(&b.flights[last])
 `, ``, "AfterClose"},
 	{"Close does not see what is being encoded", "flush.go",
-		`if taken && !l.launch() {`, `if false {`, "TestClose"},
-	{"probing takes the main entry always", "flush.go",
+		`if taken && !l.launch(b) {`, `if false {`, "TestClose"},
+	{"probing takes the main entry always", "batch.go",
 		`mainWaits := s.probing &&`, `mainWaits := false && s.probing &&`, "Probing"},
 	{"a session is in a batch twice", "flush.go",
 		`		case s.flying: // likewise`, `		case false: // likewise`, "TestOneFlightInABatch"},
-	{"two flushes have one number", "flush.go",
+	{"two flushes have one number", "batch.go",
 		`seq := db.seq.Add(1)`, `seq := db.seq.Add(1) | 1`, "TestFaults|TestModel"},
+
+	// The next one is gathered meanwhile.
+	{"nothing is gathered while the store has a batch", "flush.go",
+		`	l.gather(&l.batches[1-l.filling], true)
+`, ``, "TestGathersAhead"},
+	{"a batch that is gathered ahead is full", "flush.go",
+		`limit, bytes = limit-(limit+3)/4, bytes-bytes/4`, `limit, bytes = limit+0, bytes+0`, "TestGathersAhead"},
+	{"what was gathered is sent after a failure", "flush.go",
+		`if l.limit < db.opt.MaxBatch {
+		l.unload()`, `if l.limit < 0 {
+		l.unload()`, "TestGatheredBeforeAFailure"},
+	{"what was gathered counts as proposed", "settle.go",
+		`s.blind = s.blind || s.creating && !f.unsent`, `s.blind = s.blind || s.creating`, "TestGatheredBeforeAFailure"},
+	{"a lane ends with what it has gathered", "buffer.go",
+		`	defer l.unload()
+`, ``, "TestCloseWithABatchGathered"},
+	{"Close does not see what was gathered", "close.go",
+		`			for k := range l.batches {`, `			for k := range l.batches[:1] {`, "TestCloseWithABatchGathered"},
+	{"Flush does not wait for what was gathered", "buffer.go",
+		`	if len(l.ready) > 0 || l.begun() {
+		return`, `	if len(l.ready) > 0 {
+		return`, "TestGathersAhead"},
+	{"a drained lane ends before what was gathered", "buffer.go",
+		`if l.draining && !l.begun() && len(`, `if l.draining && len(`, "TestCloseDrains"},
+	{"the queue is taken before what was gathered", "buffer.go",
+		`if len(l.ready) == 0 && !l.begun() && len(l.queue) > 0 {`, `if len(l.ready) == 0 && len(l.queue) > 0 {`, "Lag"},
+	{"what a transaction has written is read as it was", "store/bolt/apply.go",
+		`if bytes.Equal(key, b.written) {`, `if len(key) == 0 && bytes.Equal(key, b.written) {`, "TestAgainstMemory|TestContract"},
 
 	// Its answer.
 	{"dirty is cleared unconditionally", "settle.go",
@@ -362,7 +390,7 @@ var core = []mutation{
 `, ``, "TestContract"},
 	{"what was just released is taken back", "orphans.go",
 		`h.Owner == db.self && !h.Released`, `h.Owner == db.self`, "Drain|Orphans"},
-	{"a release does not give the ownership up", "flush.go",
+	{"a release does not give the ownership up", "batch.go",
 		`Release: s.release && whole,`, `Release: false,`, "Release"},
 	{"a hook that panics ends the program", "hooks.go",
 		`		if v := recover(); v != nil {
@@ -385,7 +413,7 @@ var core = []mutation{
 		` || f != nil && f.begins())`, `)`, "TestLostEndOfWhatMayBeStored"},
 	{"a life that may be stored ends untold, before a flight", "adopt.go",
 		`(!s.creating || s.blind ||`, `(!s.creating ||`, "TestLostEndOfWhatMayBeStored"},
-	{"a life that may be stored ends untold, with a flight", "flush.go",
+	{"a life that may be stored ends untold, with a flight", "batch.go",
 		`(f.change.Birth == 0 || f.s.blind)`, `f.change.Birth == 0`, "TestLostEndOfWhatMayBeStored"},
 	{"a strict node serves what it may have given away", "lease.go",
 		`	case s.x != nil && s.x.regain > s.saved:
