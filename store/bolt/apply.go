@@ -1,9 +1,11 @@
 package bolt
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -27,9 +29,14 @@ func (s *Store) Apply(ctx context.Context, changes []store.Change) ([]store.Resu
 	}
 	results := make([]store.Result, len(changes))
 	c := callPool.Get().(*call)
+	size := 0
+	for i := range changes {
+		size += len(changes[i].Session) + binary.MaxVarintLen64
+	}
+	c.keys, c.items = slices.Grow(c.keys, size), slices.Grow(c.items, len(changes))
 	for i := range changes {
 		start := len(c.keys)
-		c.keys = appendPrefix(c.keys, changes[i].Session) // if it moves, the keys so far stay where they are
+		c.keys = appendPrefix(c.keys, changes[i].Session)
 		c.items = append(c.items, item{key: c.keys[start:len(c.keys):len(c.keys)], change: &changes[i], result: &results[i]})
 	}
 	err := s.commit(ctx, c)
@@ -152,6 +159,7 @@ func (b *batch) do(it *item) error {
 	if err := b.rename(p.next.Session, &p); err != nil {
 		return &faultError{cause: err}
 	}
+	b.written = it.key
 	if err := b.write(it.key, &p, puts, deletes); err != nil {
 		return &faultError{cause: err} // bbolt takes every key and value of ours, unless what it holds is damaged
 	}
@@ -169,7 +177,7 @@ func (b *batch) decideChange(it *item) (p plan, err error) {
 		*it.result = store.Result{Outcome: store.Rejected, Err: err, Keys: keys}
 		return p, nil
 	}
-	p.old, err = b.find(it.key)
+	p.old, err = b.findNext(it.key)
 	if isFault(err) {
 		return p, err
 	}
@@ -263,6 +271,7 @@ type batch struct {
 	now      time.Time     // with the monotonic clock, for leases
 	wall     time.Time     // for what is stored; the same instant
 	sound    *sound        // made when it is needed
+	written  []byte        // the key of the last item that was written
 	dirty    bool          // something was written
 
 	aliasPages *sound // as sound, of aliases
@@ -289,6 +298,21 @@ func (s *Store) newBatch(tx *bbolt.Tx) (*batch, error) {
 func (b *batch) find(key []byte) (header, error) {
 	if err := b.soundAt(key); err != nil { // is what is there what belongs there, and what is absent not hidden?
 		return header{}, err
+	}
+	return find(b.cursor, b.sound, key)
+}
+
+// findNext is find for a transaction's items, which come in the order of their keys: what none of them has written yet is on the pages as they were
+// when it began, and soundAt has just gone there. bbolt would go there once more.
+func (b *batch) findNext(key []byte) (header, error) {
+	if bytes.Equal(key, b.written) {
+		return b.find(key)
+	}
+	if err := b.soundAt(key); err != nil {
+		return header{}, err
+	}
+	if v, ok := b.sound.get(key); ok {
+		return readHeader(key, v)
 	}
 	return find(b.cursor, b.sound, key)
 }

@@ -100,7 +100,13 @@ func find(c *bbolt.Cursor, pages *sound, key []byte) (h header, err error) {
 		}
 		return h, nil
 	}
-	if h, err = decodeHeader(k, v); err != nil {
+	return readHeader(key, v)
+}
+
+// readHeader is decodeHeader, and says whose header it is.
+func readHeader(key, content []byte) (header, error) {
+	h, err := decodeHeader(key, content)
+	if err != nil {
 		return header{}, corruptHeader(key, err)
 	}
 	return h, nil

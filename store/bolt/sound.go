@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"sort"
 	"unsafe"
 
 	"go.etcd.io/bbolt"
@@ -232,6 +231,37 @@ func firstKey(page []byte) []byte {
 	return x[pos : pos+size]
 }
 
+// record returns the i-th record of a leaf that is whole.
+func record(page []byte, i int) (k, v []byte) {
+	x := page[pageHeader+i*elemSize:]
+	pos, ksize, vsize := native.Uint32(x[4:]), native.Uint32(x[8:]), native.Uint32(x[12:])
+	return x[pos : pos+ksize : pos+ksize], x[pos+ksize : pos+ksize+vsize : pos+ksize+vsize]
+}
+
+// above returns the first record of a leaf, which is whole, whose key is above key.
+func above(page, key []byte) int {
+	i, n := 0, int(native.Uint16(page[10:]))
+	for i < n {
+		m := int(uint(i+n) / 2)
+		if k, _ := record(page, m); bytes.Compare(k, key) <= 0 {
+			i = m + 1
+		} else {
+			n = m
+		}
+	}
+	return i
+}
+
+// get returns the content of the record under key on the leaf that path leads to, where key belongs, as it was when the transaction began.
+func (s *sound) get(key []byte) (content []byte, ok bool) {
+	i := above(s.leaf().page, key)
+	if i == 0 {
+		return nil, false
+	}
+	k, v := record(s.leaf().page, i-1)
+	return v, bytes.Equal(k, key)
+}
+
 // search returns the element of a branch, which is whole, that leads to key.
 func search(page []byte, key []byte) int {
 	i, n := 0, int(native.Uint16(page[10:])) // elements below i are at or below key, those from n on above
@@ -251,18 +281,9 @@ func search(page []byte, key []byte) int {
 // right with key. Contents above most are no such record.
 func (s *sound) hides(key []byte, most int) bool {
 	page := s.leaf().page
-	at := func(i int) (k, v []byte) {
-		x := page[pageHeader+i*elemSize:]
-		pos, ksize, vsize := native.Uint32(x[4:]), native.Uint32(x[8:]), native.Uint32(x[12:])
-		return x[pos : pos+ksize], x[pos+ksize : pos+ksize+vsize]
-	}
-	n := int(native.Uint16(page[10:]))
-	next := sort.Search(n, func(i int) bool {
-		k, _ := at(i)
-		return bytes.Compare(k, key) > 0
-	})
+	n, next := int(native.Uint16(page[10:])), above(page, key)
 	for i := max(next-1, 0); i < min(next+1, n); i++ {
-		k, v := at(i)
+		k, v := record(page, i)
 		if bytes.Equal(k, key) {
 			return false // the transaction has deleted it: these are the pages from before
 		}
