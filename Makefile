@@ -1,7 +1,7 @@
 # make test    everything that must pass: lint, all tests of all modules under the race detector, model, sim, fuzz-short
 # make servers installs the servers that the tests of adapters start, where Debian's packages can be had; make test does it first
 # make lint    gofmt, go vet, staticcheck, go mod tidy -diff, over the modules of make test
-# make bench   the table of ratios; make bench-json for programs; make bench-check TABLE=file names what is worse than in a table that it printed; make bench-engines what the fence costs on each engine, for its server and ours together
+# make bench   the table of ratios; make bench-json for programs; make bench-check TABLE=file names what is worse than in a table that it printed, and make bench-plot TABLE=file draws its curves; make bench-engines what the fence costs on each engine, for its server and ours together
 # make fuzz    every fuzz target, FUZZTIME each; make fuzz-short EXECS runs of each
 # make mutants breaks the code on purpose, in one place after the other, and shows which test notices
 # make sim     2,000 simulated histories of 500 steps, make test 500 of them; make sim SEED=4711 replays one
@@ -37,7 +37,7 @@ EXECS_FuzzAPI   ?= 1000
 EXECS_FuzzEvent ?= 2000
 EXECS_FuzzFile  ?= 500
 
-.PHONY: test race servers lint gofmt bench bench-json bench-check bench-engines fuzz fuzz-short mutants model modelquick crash sim soak modules
+.PHONY: test race servers lint gofmt bench bench-json bench-check bench-plot bench-engines fuzz fuzz-short mutants model modelquick crash sim soak modules
 
 # All at once, but for the compilers, which take turns: two of them would compile twice what both need. So there is a chain, each module built for
 # its tests, one after the other, and then each one linted; a module's tests run as soon as it is built. (Go's test command vets, too; here lint does.)
@@ -91,6 +91,11 @@ bench-json:
 bench-check:
 	@test -n "$(TABLE)" || { echo "which table? make bench-json > FILE, and then make bench-check TABLE=FILE"; exit 1; }
 	@cd bench && go run -tags olric . -check '$(abspath $(TABLE))'
+
+# From a table, so that the figures say what the numbers say that are kept beside them.
+bench-plot:
+	@test -n "$(TABLE)" || { echo "which table? make bench-json > FILE, and then make bench-plot TABLE=FILE"; exit 1; }
+	@cd bench && go run . -plot '$(CURDIR)/docs/bench' -from '$(abspath $(TABLE))'
 
 # Each flushes beside the engine's own best way to write as much, in turns, in one run: see internal/flushbench.
 bench-engines: servers

@@ -52,7 +52,7 @@ func runAdoptRow(r *runner, name string, at int, noSync bool) error {
 		return err
 	}
 	defer remove()
-	value, err := encodedValue()
+	value, err := encodedValue(valueOf(0))
 	if err != nil {
 		return err
 	}

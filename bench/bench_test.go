@@ -26,7 +26,7 @@ func TestQuick(t *testing.T) {
 	if _, err := d.Token(); err != io.EOF {
 		t.Error("there is something behind the JSON object")
 	}
-	c, err := parse([]string{"-quick"}, io.Discard)
+	c, err := parse([]string{"-quick", "-sessions", "2000"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,6 +39,9 @@ func TestQuick(t *testing.T) {
 		if !ok {
 			t.Errorf("row %s is missing", name)
 			continue
+		}
+		if (r.OursNS == times{}) != (r.Ours == "") || (r.BareNS == times{}) != (r.Bare == "") || r.OursNS[0] > r.OursNS[1] || r.OursNS[1] > r.OursNS[2] || r.On == "" {
+			t.Errorf("row %s does not say its times in numbers: %+v", name, r)
 		}
 		if math.IsNaN(r.Ratio) || r.Ratio < r.Noise[0] || r.Ratio > r.Noise[1] || r.Unit == "" || r.About == "" || r.Rounds < 1 {
 			t.Errorf("row %s is not whole: %+v", name, r)
@@ -69,6 +72,11 @@ func TestFlags(t *testing.T) {
 		{"-run nothing", `-run: no row matches "nothing"; the rows are`},
 		{"-dir /does/not/exist", "-dir: "},
 		{"quick", `unexpected argument "quick"`},
+		{"-plot x -run ^get/", `-plot draws the rows growth/, and -run "^get/" matches none`},
+		{"-plot=", "-plot is empty"},
+		{"-from x", "-from without -plot"},
+		{"-plot x -from /does/not/exist", "-from: open /does/not/exist"},
+		{"-plot x -from y -json", "-from measures nothing: there is no use for -json"},
 	} {
 		if _, err := parse(strings.Fields(tt.args), io.Discard); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: the error is %v, want %q in it", tt.args, err, tt.want)

@@ -13,19 +13,19 @@ import (
 
 // This file compares what was measured with a table from before.
 
-// readTable reads what printJSON has printed.
-func readTable(path string) (map[string]*result, error) {
+// readTable reads what printJSON has printed. flag is who asked for it.
+func readTable(flag, path string) (map[string]*result, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("-check: %w", err)
+		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
 	table := map[string]*result{}
 	if err := json.Unmarshal(b, &table); err != nil {
-		return nil, fmt.Errorf("-check: %s is not what -json prints: %w", path, err)
+		return nil, fmt.Errorf("%s: %s is not what -json prints: %w", flag, path, err)
 	}
 	for name, old := range table {
 		if old == nil || old.Ratio <= 0 && old.Noise[1] > 0 || old.Noise[0] > old.Ratio || old.Ratio > old.Noise[1] {
-			return nil, fmt.Errorf("-check: row %s of %s is not a result", name, path)
+			return nil, fmt.Errorf("%s: row %s of %s is not a result", flag, name, path)
 		}
 	}
 	return table, nil

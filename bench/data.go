@@ -81,14 +81,19 @@ func makeKeys(n int, index func(i int) int) keys {
 
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 20)) }
 
+// rng returns numbers that nothing in this run was drawn from yet.
+func (r *runner) rng() *rand.Rand {
+	r.draws++
+	return newRand(r.draws)
+}
+
 // draw returns a new sequence of n of the first sessions IDs.
 //
 //	uniform   any, with replacement
 //	zipf      as traffic has them: few are hot, and always the same ones
 //	shuffled  each once; n is ignored
 func (r *runner) draw(how string, n, sessions int) keys {
-	r.draws++
-	rng := newRand(r.draws)
+	rng := r.rng()
 	switch how {
 	case "uniform":
 		return makeKeys(n, func(int) int { return rng.IntN(sessions) })
@@ -143,10 +148,12 @@ func closeDB(d *db) error {
 }
 
 // fill makes the sessions resident, each with one entry, clean.
-func fill(d *db, ids []string) error {
+func fill(d *db, ids []string) error { return fillWith(d, ids, valueOf) }
+
+func fillWith(d *db, ids []string, value func(i int) []byte) error {
 	ctx := context.Background()
 	for i, id := range ids {
-		if err := d.Put(ctx, id, valueOf(i)); err != nil {
+		if err := d.Put(ctx, id, value(i)); err != nil {
 			return err
 		}
 	}

@@ -45,10 +45,11 @@ func flushRows(*config) (rows []spec) {
 
 func runFlush(r *runner) error {
 	n := r.pick(min(200_000, r.sessions), 2000)
-	value, err := encodedValue()
+	encoded, err := encodedValue(valueOf(0))
 	if err != nil {
 		return err
 	}
+	stored := func(int) []byte { return encoded }
 	for _, mode := range flushSyncs {
 		if !slices.ContainsFunc(flushKinds, func(k string) bool {
 			return r.wants("flush/"+k+"/"+mode) || r.wants("flush/"+k+"/"+mode+"/whole")
@@ -58,8 +59,8 @@ func runFlush(r *runner) error {
 		var batches, whole [2][]pair // by kind
 		var txs [2]uint64
 		for range r.rounds {
-			f := flush{n: n, noSync: mode == "nosync", value: value}
-			if err := f.measure(r, mode); err != nil {
+			f := flush{n: n, noSync: mode == "nosync", value: valueOf, stored: stored, sorted: true}
+			if err := f.measure(r, "flush/"+mode); err != nil {
 				return fmt.Errorf("flush/%s: %w", mode, err)
 			}
 			for k := range flushKinds {
@@ -81,20 +82,21 @@ func runFlush(r *runner) error {
 type flush struct {
 	n      int
 	noSync bool
-	value  []byte // encoded
+	value  func(i int) []byte // of the i-th session that is put
+	stored func(i int) []byte // what bare bbolt is given for it: as much as the DB's codec makes of a value
+	sorted bool               // measure whole, too
 
 	ours, bare, whole [2]float64 // nanoseconds per session, by kind
 	txs               [2]uint64  // transactions that ours took
 }
 
-func (f *flush) measure(r *runner, mode string) error {
+func (f *flush) measure(r *runner, name string) error {
 	dir, remove, err := r.tempDir()
 	if err != nil {
 		return err
 	}
 	defer remove()
 	order := [2]keys{r.draw("shuffled", 0, f.n), r.draw("shuffled", 0, f.n)}
-	name := "flush/" + mode
 
 	st, err := bolt.Open(file(dir, "ours"), &bolt.Options{NoSync: f.noSync})
 	if err != nil {
@@ -113,7 +115,7 @@ func (f *flush) measure(r *runner, mode string) error {
 				_, err = d.Create(ctx, id) // no call of the store: the flush makes them
 			}
 			if err == nil {
-				err = d.Put(ctx, id, valueOf(i))
+				err = d.Put(ctx, id, f.value(i))
 			}
 			if err != nil {
 				return err
@@ -143,7 +145,7 @@ func (f *flush) measure(r *runner, mode string) error {
 	if err := closeDB(d); err != nil {
 		return err
 	}
-	if err := f.bareFile(name, file(dir, "bare"), order, false, &f.bare); err != nil {
+	if err := f.bareFile(name, file(dir, "bare"), order, false, &f.bare); err != nil || !f.sorted {
 		return err
 	}
 	return f.bareFile(name, file(dir, "whole"), order, true, &f.whole)
@@ -170,14 +172,15 @@ func (f *flush) bareFile(name, path string, order [2]keys, whole bool, took *[2]
 			}
 		}
 		took[k], err = side(name, filepath.Base(path), func() (float64, error) {
-			start := time.Now()
+			start, n := time.Now(), 0
 			for part := range slices.Chunk(ks, perTx) {
 				err := b.Update(func(tx *bbolt.Tx) error {
 					bk := tx.Bucket(bareBucket)
 					for _, k := range part {
-						if err := bk.Put(k, f.value); err != nil {
+						if err := bk.Put(k, f.stored(n)); err != nil {
 							return err
 						}
+						n++
 					}
 					return nil
 				})
@@ -231,13 +234,13 @@ func committed(path string) (uint64, error) {
 }
 
 // encodedValue returns a value as the DB's codec encodes it.
-func encodedValue() ([]byte, error) {
+func encodedValue(value []byte) ([]byte, error) {
 	k := &keeper{discard: newDiscard()}
 	d, err := openDB(k, options())
 	if err != nil {
 		return nil, err
 	}
-	if err := fill(d, makeIDs(1)); err != nil {
+	if err := fillWith(d, makeIDs(1), func(int) []byte { return value }); err != nil {
 		return nil, err
 	}
 	return k.value, closeDB(d)

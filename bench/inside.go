@@ -38,7 +38,7 @@ func runInsideRow(r *runner, name string) error {
 	if err != nil {
 		return err
 	}
-	value, err := encodedValue()
+	value, err := encodedValue(valueOf(0))
 	if err != nil {
 		return err
 	}

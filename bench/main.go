@@ -7,6 +7,9 @@
 //	go run . -run '^(get|put)/'  some of them
 //	go run . -check table.json   likewise all, and names those that are worse than in a table that -json has printed
 //	go run . -quick              everything small: whether it works, not how fast
+//	go run . -plot dir           likewise all, and draws the rows growth/ as curves, a file for each figure
+//	go run . -plot dir -from table.json
+//	                             draws those of a table that -json has printed, and measures nothing
 //
 // It exits with 0 also if a target is not reached; the column and the field "ok" tell. A row that could
 // not be measured is an error, and so is, with -check, one that is worse than it was.
@@ -51,6 +54,8 @@ type config struct {
 
 	json      bool
 	profile   string
+	plot      string             // directory of the figures; empty: none
+	from      map[string]*result // to draw instead of measuring; nil: what is measured
 	table     map[string]*result // to compare with; nil: nothing is compared
 	tolerance float64
 }
@@ -59,6 +64,15 @@ func run(args []string, stdout, stderr io.Writer) (err error) {
 	c, err := parse(args, stderr)
 	if err != nil {
 		return err
+	}
+	if c.plot != "" {
+		// Before an hour is spent on what nobody could look at then.
+		if err := os.MkdirAll(c.plot, 0o777); err != nil {
+			return fmt.Errorf("-plot: %w", err)
+		}
+	}
+	if c.from != nil {
+		return plot(c.plot, c.from)
 	}
 	if f, ok := stderr.(*os.File); ok {
 		// Nobody reads progress in a log.
@@ -98,17 +112,11 @@ func run(args []string, stdout, stderr io.Writer) (err error) {
 	if err := r.runAll(); err != nil {
 		return err
 	}
-	if c.table != nil {
-		if err := r.printTable(stdout); err != nil {
-			return err
-		}
-		fmt.Fprintln(stdout)
-		return r.check(stdout, c.table, c.tolerance)
+	err = r.print(stdout)
+	if c.plot != "" {
+		err = errors.Join(err, plot(c.plot, r.results))
 	}
-	if c.json {
-		return r.printJSON(stdout)
-	}
-	return r.printTable(stdout)
+	return err
 }
 
 func parse(args []string, stderr io.Writer) (*config, error) {
@@ -123,6 +131,8 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	f.IntVar(&c.rounds, "rounds", 7, "`rounds` of each measurement, by turns with its peer")
 	f.StringVar(&c.profile, "cpuprofile", "", "write a CPU profile to `file`; labels \"row\" and \"side\" tell whose a sample is")
 	f.StringVar(&c.dir, "dir", "", "`directory` for the bbolt files; its disk's syncs are what is measured (default: the system's for temporary files)")
+	f.StringVar(&c.plot, "plot", "", "draw the rows growth/ as curves, into SVG files in `directory`, which is made if there is none")
+	from := f.String("from", "", "with -plot: measure nothing, and draw the rows of the `file`, which -json has printed")
 	cpus := f.String("cpus", "", "`list` of GOMAXPROCS, separated by commas (default 1,2, as far as there are as many)")
 	only := f.String("run", "", "measure only the rows whose name matches this `regexp`")
 	if err := f.Parse(args); err != nil {
@@ -131,9 +141,25 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	if f.NArg() > 0 {
 		return nil, fmt.Errorf("unexpected argument %q: there are only flags", f.Arg(0))
 	}
+	set := map[string]bool{}
+	f.Visit(func(f *flag.Flag) { set[f.Name] = true })
+	if set["plot"] && c.plot == "" {
+		return nil, errors.New("-plot is empty: it is a directory")
+	}
+	if set["from"] {
+		for name := range set {
+			if name != "plot" && name != "from" {
+				return nil, fmt.Errorf("-from measures nothing: there is no use for -%s", name)
+			}
+		}
+		if c.plot == "" {
+			return nil, errors.New("-from without -plot: where are the figures to go?")
+		}
+		var err error
+		c.from, err = readTable("-from", *from)
+		return c, err
+	}
 	if c.quick {
-		set := map[string]bool{}
-		f.Visit(func(f *flag.Flag) { set[f.Name] = true })
 		if !set["sessions"] {
 			c.sessions = 10_000
 		}
@@ -149,7 +175,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 		return nil, fmt.Errorf("-run: %w", err)
 	}
 	if *check != "" {
-		if c.table, err = readTable(*check); err != nil {
+		if c.table, err = readTable("-check", *check); err != nil {
 			return nil, err
 		}
 	}
@@ -172,6 +198,9 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	}
 	if len(c.names()) == 0 {
 		return nil, fmt.Errorf("-run: no row matches %q; the rows are\n\t%s", *only, strings.Join((&config{cpus: c.cpus, only: regexp.MustCompile("")}).names(), "\n\t"))
+	}
+	if c.plot != "" && !slices.ContainsFunc(c.names(), isGrowth) {
+		return nil, fmt.Errorf("-plot draws the rows growth/, and -run %q matches none of them", *only)
 	}
 	return c, nil
 }

@@ -43,6 +43,7 @@ var groups = []group{
 	{updateRows, runUpdates},
 	{coalesceRows, runCoalesce},
 	{indexRows, runIndex},
+	{growthRows, runGrowth},
 }
 
 // result is a row that was measured. Ratio is the median over the rounds, and is what unit says.
@@ -56,8 +57,23 @@ type result struct {
 	Rounds int        `json:"rounds"`
 	Ours   string     `json:"ours,omitempty"`
 	Bare   string     `json:"bare,omitempty"`
+	OursNS times      `json:"ours_ns,omitzero"` // what Ours says, in numbers
+	BareNS times      `json:"bare_ns,omitzero"`
 	About  string     `json:"about"`
 	Note   string     `json:"note,omitempty"`
+	On     string     `json:"on,omitempty"` // see machine
+}
+
+// times are the nanoseconds of one side: the least of the rounds, their median, and the greatest. All zero: the row is no ratio of two times.
+type times [3]float64
+
+func timesOf(rounds []float64) times {
+	return times{slices.Min(rounds), median(rounds), slices.Max(rounds)}
+}
+
+// machine is where a row was measured: its times say nothing about another.
+func machine() string {
+	return fmt.Sprintf("%s %s/%s, %d processors", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 }
 
 type runner struct {
@@ -132,7 +148,7 @@ func (r *runner) report(name string, samples []float64, note string) *result {
 	if !ok {
 		panic("no such row: " + name)
 	}
-	res := &result{Ratio: median(samples), Unit: s.unit, Want: s.want, Rounds: len(samples), About: s.about, Note: note,
+	res := &result{Ratio: median(samples), Unit: s.unit, Want: s.want, Rounds: len(samples), About: s.about, Note: note, On: machine(),
 		Noise: [2]float64{slices.Min(samples), slices.Max(samples)}, OK: true}
 	if s.want != "" {
 		res.Target = &s.target
@@ -161,14 +177,20 @@ func (r *runner) reportPairs(name string, pairs []pair, note string) {
 		}
 	}
 	res := r.report(name, samples, note)
-	res.Ours, res.Bare = duration(median(ours)), duration(median(bare))
+	res.OursNS, res.BareNS = timesOf(ours), timesOf(bare)
+	res.Ours, res.Bare = duration(res.OursNS[1]), duration(res.BareNS[1])
 }
 
 // alternate measures a and b by turns, so that what else the machine does meets both. The round
 // before the first is for caches and is not counted. prepare, if any, is called before a round, and
 // again before its other side; it is not timed.
 func (r *runner) alternate(name string, prepare func(round int) error, ours, bare func() (float64, error)) (pairs []pair, err error) {
-	for i := range r.rounds + 1 {
+	return r.alternateFor(r.rounds, name, prepare, ours, bare)
+}
+
+// alternateFor is alternate, for what takes so long that it has a number of rounds of its own.
+func (r *runner) alternateFor(rounds int, name string, prepare func(round int) error, ours, bare func() (float64, error)) (pairs []pair, err error) {
+	for i := range rounds + 1 {
 		var p pair
 		for _, s := range []struct {
 			name string

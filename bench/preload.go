@@ -56,7 +56,7 @@ func runPreloadRow(r *runner, name string, owned, noSync bool) error {
 		return err
 	}
 	defer remove()
-	value, err := encodedValue()
+	value, err := encodedValue(valueOf(0))
 	if err != nil {
 		return err
 	}

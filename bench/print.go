@@ -5,10 +5,21 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"runtime"
 	"text/tabwriter"
 	"time"
 )
+
+// print prints what was measured in the way that was asked for. That a row is worse than it was is an error.
+func (r *runner) print(w io.Writer) error {
+	if r.json {
+		return r.printJSON(w)
+	}
+	if err := r.printTable(w); err != nil || r.table == nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	return r.check(w, r.table, r.tolerance)
+}
 
 func (r *runner) printJSON(w io.Writer) error {
 	e := json.NewEncoder(w)
@@ -18,7 +29,7 @@ func (r *runner) printJSON(w io.Writer) error {
 }
 
 func (r *runner) printTable(w io.Writer) error {
-	fmt.Fprintf(w, "%s %s/%s, %d processors; %d sessions, %d rounds\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), r.sessions, r.rounds)
+	fmt.Fprintf(w, "%s; %d sessions, %d rounds\n\n", machine(), r.sessions, r.rounds)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "row\tresult\ttarget\tmin–max\tok\tours\tbare\tnote")
 	for _, name := range r.names() {
