@@ -50,7 +50,7 @@ func growthRows(c *config) (rows []spec) {
 	const flat = ", by a struct of session and key"
 	curve("entries", "get", growthEntries, "Session.Get of one of the session's %d entries, as many in all as -sessions; bare: xsync Load"+flat)
 	curve("entries", "put", growthEntries, "Session.Put to one of the session's %d entries, while it is encoded and flushed every 100 ms; bare: xsync Store"+flat)
-	curve("values", "put", growthValues, "DB.Put of %d bytes, while they are encoded and flushed every 100 ms; bare: xsync Store")
+	curve("values", "put", growthValues, "DB.Put of %d bytes, to as many sessions whatever that is, while they are encoded and flushed every 100 ms; bare: xsync Store")
 	curve("values", "flush", growthValues, "DB.Flush into store/bolt (updates, sync), for each KiB of values of %d bytes; bare: bbolt, the same batches, sorted")
 	return rows
 }
@@ -87,7 +87,7 @@ func newPlace(r *runner) (*place, error) {
 	o := options()
 	o.MaxDelay = 100 * time.Millisecond
 	d, err := openDB(newDiscard(), o)
-	return &place{runner: r, d: d, ops: r.pick(2_000_000, r.sessions), turns: r.rounds}, err
+	return &place{runner: r, d: d, ops: r.pick(1_000_000, r.sessions), turns: r.rounds}, err
 }
 
 // measure measures a row. draw is called before each round, and is not timed. Nor is the flush of what the last turn has put.
@@ -238,7 +238,8 @@ func growEntries(r *runner, k int) error {
 	return closeDB(p.d)
 }
 
-// growValues measures sessions of one value of so many bytes, as many bytes in all whatever that is.
+// growValues measures sessions of one value of so many bytes. A flush writes as many bytes in all whatever that is. The puts are to as many sessions,
+// or it would be their number that one sees in the curve.
 func growValues(r *runner, size int) error {
 	total := r.pick(64<<20, 256<<10)
 	n := total / size
@@ -248,7 +249,7 @@ func growValues(r *runner, size int) error {
 	}
 	value := func(i int) []byte { return pool[i%n*size:][:size:size] }
 	if put := growthRow("values", "put", size); r.wants(put) {
-		if err := growValuePuts(r, put, n, value); err != nil {
+		if err := growValuePuts(r, put, total/slices.Max(growthValues), value); err != nil {
 			return err
 		}
 	}
