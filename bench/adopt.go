@@ -18,7 +18,7 @@ import (
 
 func adoptRows(*config) (rows []spec) {
 	for _, at := range []int{1, 32} {
-		rows = append(rows, spec{fmt.Sprintf("adopt/%d/sync", at), fmt.Sprintf("DB.Adopt of a stored orphan, %d at a time; bare: one get and put in bbolt", at), "×", "≤", 1.5})
+		rows = append(rows, spec{fmt.Sprintf("adopt/%d/sync", at), fmt.Sprintf("DB.Adopt of a stored orphan, %d at a time; bare: one get and put in bbolt", at), "×", "≤", 1.2})
 	}
 	for _, at := range []int{1, 32} {
 		rows = append(rows, spec{fmt.Sprintf("adopt/%d/nosync", at), "likewise, without fsync: what it costs beside the disk", "×", "", 0})

@@ -32,7 +32,7 @@ var (
 func flushRows(*config) (rows []spec) {
 	for _, s := range flushSyncs {
 		for _, k := range flushKinds {
-			rows = append(rows, spec{"flush/" + k + "/" + s, "DB.Flush into store/bolt (" + k + "s); bare: bbolt, the same batches, sorted", "× rate", "≥", 0.8})
+			rows = append(rows, spec{"flush/" + k + "/" + s, "DB.Flush into store/bolt (" + k + "s); bare: bbolt, the same batches, sorted", "× rate", "≥", 0.9})
 		}
 	}
 	for _, s := range flushSyncs {

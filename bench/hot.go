@@ -22,11 +22,11 @@ func hotRows(c *config) (rows []spec) {
 	for _, cpus := range c.cpus {
 		for _, d := range distributions {
 			rows = append(rows,
-				spec{rowOf("get", d, cpus), "DB.Get of a resident session; bare: xsync Load", "×", "≤", 1.5},
-				spec{rowOf("put-dirty", d, cpus), "DB.Put on a session that is dirty; bare: xsync Store", "×", "≤", 2})
+				spec{rowOf("get", d, cpus), "DB.Get of a resident session; bare: xsync Load", "×", "≤", 1.2},
+				spec{rowOf("put-dirty", d, cpus), "DB.Put on a session that is dirty; bare: xsync Store", "×", "≤", 1.1})
 		}
 		rows = append(rows,
-			spec{rowOf("put-clean", "shuffled", cpus), "DB.Put on a clean session, each once; bare: xsync Store", "×", "≤", 3},
+			spec{rowOf("put-clean", "shuffled", cpus), "DB.Put on a clean session, each once; bare: xsync Store", "×", "≤", 1.6},
 			spec{rowOf("put-behind", "zipf", cpus), "DB.Put while what it puts is encoded and flushed every 100 ms, on the same processors; bare: xsync Store", "×", "", 0})
 	}
 	return append(rows, spec{"get-allocs", "allocations of a resident Get", "allocs/op", "≤", 0})

@@ -17,9 +17,9 @@ import (
 func memoryRows(*config) []spec {
 	const about = "heap for each clean session of one entry, above its ID and value; "
 	return []spec{
-		{"memory/put", about + "made by DB.Put, flushed by itself", "B", "≤", 250},
-		{"memory/create", about + "made by DB.Create, flushed by itself", "B", "≤", 250},
-		{"memory/flush", about + "made by DB.Put, flushed by DB.Flush", "B", "≤", 250},
+		{"memory/put", about + "made by DB.Put, flushed by itself", "B", "≤", 160},
+		{"memory/create", about + "made by DB.Create, flushed by itself", "B", "≤", 160},
+		{"memory/flush", about + "made by DB.Put, flushed by DB.Flush", "B", "≤", 160},
 		{"memory/bare", "the same in a bare xsync map", "B", "", 0},
 	}
 }
@@ -104,8 +104,8 @@ func build(row string, ids []string, vals [][]byte) (keep any, done func() error
 func gcRows(*config) []spec {
 	const about = "processor time of one garbage collection with 5 × -sessions, clean, "
 	return []spec{
-		{"gc/put", about + "flushed by themselves; bare: an xsync map", "×", "≤", 2},
-		{"gc/flush", about + "flushed by DB.Flush; bare: an xsync map", "×", "≤", 2},
+		{"gc/put", about + "flushed by themselves; bare: an xsync map", "×", "≤", 1.3},
+		{"gc/flush", about + "flushed by DB.Flush; bare: an xsync map", "×", "≤", 1.3},
 	}
 }
 
