@@ -82,15 +82,15 @@ servers:
 	@.ci/servers
 
 bench:
-	cd bench && go run -tags olric .
+	cd bench && go run -tags peers .
 
 bench-json:
-	@cd bench && go run -tags olric . -json
+	@cd bench && go run -tags peers . -json
 
 # TABLE is what bench-json has printed, on this machine.
 bench-check:
 	@test -n "$(TABLE)" || { echo "which table? make bench-json > FILE, and then make bench-check TABLE=FILE"; exit 1; }
-	@cd bench && go run -tags olric . -check '$(abspath $(TABLE))'
+	@cd bench && go run -tags peers . -check '$(abspath $(TABLE))'
 
 # From a table, so that the figures say what the numbers say that are kept beside them.
 bench-plot:

@@ -51,7 +51,7 @@ var errWorse = errors.New("worse than the table says")
 // check compares the rows that were measured with those of the table, and names those that are worse.
 func (r *runner) check(w io.Writer, table map[string]*result, tolerance float64) error {
 	var worse, missing []string
-	for _, name := range r.names() {
+	for _, name := range r.measured() {
 		now, old := r.results[name], table[name]
 		if old == nil {
 			fmt.Fprintf(w, "%-34s is not in the table: %s %s\n", name, number(now.Ratio), now.Unit)
@@ -64,7 +64,7 @@ func (r *runner) check(w io.Writer, table map[string]*result, tolerance float64)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(table)) {
-		if _, measured := r.results[name]; !measured && r.wants(name) {
+		if _, measured := r.results[name]; !measured && r.wants(name) && !r.skipped[name] { // of what is skipped, skip has told
 			missing = append(missing, name)
 			fmt.Fprintf(w, "%-34s is in the table, and there is no such row\n", name)
 		}
@@ -72,6 +72,6 @@ func (r *runner) check(w io.Writer, table map[string]*result, tolerance float64)
 	if n := len(worse) + len(missing); n > 0 {
 		return fmt.Errorf("%w: %s", errWorse, strings.Join(append(worse, missing...), ", "))
 	}
-	fmt.Fprintf(w, "%d rows, none is worse than the table says\n", len(r.names()))
+	fmt.Fprintf(w, "%d rows, none is worse than the table says\n", len(r.measured()))
 	return nil
 }

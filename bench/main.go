@@ -12,7 +12,8 @@
 //	                             draws those of a table that -json has printed, and measures nothing
 //
 // It exits with 0 also if a target is not reached; the column and the field "ok" tell. A row that could
-// not be measured is an error, and so is, with -check, one that is worse than it was.
+// not be measured is an error, and so is, with -check, one that is worse than it was. Rows whose server this machine does not have
+// are left out, loudly; where the environment says CI that is an error, too.
 package main
 
 import (
@@ -51,6 +52,7 @@ type config struct {
 	dir      string // where files are made
 	only     *regexp.Regexp
 	progress io.Writer // nil: none
+	notes    io.Writer // told what could not be measured
 
 	json      bool
 	profile   string
@@ -120,7 +122,7 @@ func run(args []string, stdout, stderr io.Writer) (err error) {
 }
 
 func parse(args []string, stderr io.Writer) (*config, error) {
-	c := &config{}
+	c := &config{notes: stderr}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.BoolVar(&c.json, "json", false, "print one JSON object instead of a table")

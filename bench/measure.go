@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
@@ -80,6 +82,7 @@ type runner struct {
 	*config
 	specs   map[string]spec
 	results map[string]*result
+	skipped map[string]bool
 	draws   uint64 // sequences drawn so far: the next one's seed
 }
 
@@ -95,6 +98,24 @@ func (c *config) names() (names []string) {
 	return names
 }
 
+// measured are the rows that were asked for and not skipped, in order.
+func (r *runner) measured() []string {
+	return slices.DeleteFunc(r.names(), func(name string) bool { return r.skipped[name] })
+}
+
+// errMissing: this machine does not have what a row is about.
+var errMissing = errors.New("not on this machine")
+
+// skip leaves a row out, loudly; where the environment says CI that is an error.
+func (r *runner) skip(name string, why error) error {
+	if os.Getenv("CI") != "" {
+		return fmt.Errorf("%s: under CI it must be measured: %w", name, why)
+	}
+	fmt.Fprintf(r.notes, "NOT MEASURED: %s: %v\n", name, why)
+	r.skipped[name] = true
+	return nil
+}
+
 func (r *runner) wants(name string) bool { return r.only.MatchString(name) }
 
 func (r *runner) wantsAny(rows []spec) bool {
@@ -102,7 +123,7 @@ func (r *runner) wantsAny(rows []spec) bool {
 }
 
 func (r *runner) runAll() error {
-	r.specs, r.results = map[string]spec{}, map[string]*result{}
+	r.specs, r.results, r.skipped = map[string]spec{}, map[string]*result{}, map[string]bool{}
 	for _, g := range groups {
 		rows := g.rows(r.config)
 		for _, s := range rows {
@@ -117,7 +138,7 @@ func (r *runner) runAll() error {
 		}
 		debug.FreeOSMemory() // the next group begins with an empty heap
 	}
-	for _, name := range r.names() {
+	for _, name := range r.measured() {
 		if r.results[name] == nil {
 			return fmt.Errorf("row %s was not measured", name)
 		}

@@ -1,4 +1,4 @@
-//go:build olric
+//go:build peers
 
 package main
 

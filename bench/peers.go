@@ -26,7 +26,7 @@ type peer interface {
 	close()
 }
 
-// peers are those that are always there. Olric is with the tag olric, as in make bench: with all that it brings it takes longer to check than all of bench.
+// peers are those that are always there. Olric is with the tag peers, as in make bench: with all that it brings it takes longer to check than all of bench.
 var peers = []struct {
 	name string
 	open func(sessions int) (peer, error)

@@ -32,7 +32,7 @@ func (r *runner) printTable(w io.Writer) error {
 	fmt.Fprintf(w, "%s; %d sessions, %d rounds\n\n", machine(), r.sessions, r.rounds)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "row\tresult\ttarget\tmin–max\tok\tours\tbare\tnote")
-	for _, name := range r.names() {
+	for _, name := range r.measured() {
 		res := r.results[name]
 		target, ok := "", ""
 		if res.Target != nil {

@@ -1,6 +1,6 @@
 //go:build unix
 
-// Package redisserver starts real Redis servers for tests, alone and as a Cluster, each in a directory of its own and on a free
+// Package redisserver starts real Redis servers for tests and measurements, alone and as a Cluster, each in a directory of its own and on a free
 // port of the loopback, and stops them, kills them and freezes them.
 package redisserver
 
@@ -33,25 +33,35 @@ type Server struct {
 	bus      int // its port for other servers of a Cluster, or 0
 }
 
+// ErrMissing: this machine has no server.
+var ErrMissing = errors.New("redis-server is missing")
+
 // find returns the server's program: redis-server, or what REDIS_SERVER names.
-func find(t testing.TB) string {
-	t.Helper()
+func find() (string, error) {
 	name := os.Getenv("REDIS_SERVER")
 	if name == "" {
 		name = "redis-server"
 	}
 	bin, err := exec.LookPath(name)
 	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("under CI Redis must be there: %v", err)
-		}
-		t.Skipf("NOT TESTED: %v. Debian has it: apt-get install redis-server (make test does that)", err)
+		return "", fmt.Errorf("%w: %w. Debian has it: apt-get install redis-server (make test does that)", ErrMissing, err)
 	}
-	return bin
+	return bin, nil
 }
 
-// Start starts a server with an append-only file and the given settings ("name value"), and stops it when the test ends. If there is none on this
-// machine the test is skipped, loudly; where the environment says CI it fails.
+// Open starts a server with its data in dir, an append-only file and the given settings ("name value"). Its caller ends it, by Kill or Stop. ErrMissing: there is none
+// on this machine.
+func Open(dir string, settings ...string) (*Server, error) {
+	bin, err := find()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{bin: bin, Dir: dir, settings: append([]string{"appendonly yes"}, settings...)}
+	return s, s.start()
+}
+
+// Start is Open for a test, and stops the server when the test ends. If there is none on this machine the test is skipped, loudly; where the environment
+// says CI it fails.
 func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
 	return StartAt(t, t.TempDir(), settings...)
@@ -60,36 +70,52 @@ func Start(t testing.TB, settings ...string) *Server {
 // StartAt is Start with the server's data in dir.
 func StartAt(t testing.TB, dir string, settings ...string) *Server {
 	t.Helper()
-	s := &Server{bin: find(t), Dir: dir, settings: append([]string{"appendonly yes"}, settings...)}
-	s.start(t)
+	s, err := Open(dir, settings...)
+	must(t, err)
+	s.endWith(t)
 	return s
 }
 
-func (s *Server) start(t testing.TB) {
+// must ends the test if a server could not be started.
+func must(t testing.TB, err error) {
 	t.Helper()
-	var err error
-	for range 5 { // somebody else may take a port first
-		if s.Port, err = proc.FreePort(); err != nil {
-			t.Fatal(err)
-		}
-		if s.bus != 0 {
-			if s.bus, err = proc.FreePort(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err = s.Run(); err == nil {
-			break
-		}
-	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case !errors.Is(err, ErrMissing):
 		t.Fatal(err)
+	case os.Getenv("CI") != "":
+		t.Fatalf("under CI Redis must be there: %v", err)
+	default:
+		t.Skipf("NOT TESTED: %v", err)
 	}
+}
+
+// endWith ends the server with the test.
+func (s *Server) endWith(t testing.TB) {
 	t.Cleanup(func() {
 		s.Process.Kill()
 		if t.Failed() {
 			t.Logf("the log of the server at %d ends so:\n%s", s.Port, s.Log())
 		}
 	})
+}
+
+// start runs the server on ports that nobody has.
+func (s *Server) start() (err error) {
+	for range 5 { // somebody else may take a port first
+		if s.Port, err = proc.FreePort(); err != nil {
+			return err
+		}
+		if s.bus != 0 {
+			if s.bus, err = proc.FreePort(); err != nil {
+				return err
+			}
+		}
+		if err = s.Run(); err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // Run starts the server, again after Kill or Stop, and returns when it answers.
@@ -252,13 +278,15 @@ const nodeTimeout = 1000
 // StartCluster starts one.
 func StartCluster(t testing.TB, settings ...string) Cluster {
 	t.Helper()
-	bin := find(t)
+	bin, err := find()
+	must(t, err)
 	c := make(Cluster, 6)
 	for i := range c {
 		dir := t.TempDir()
 		c[i] = &Server{bin: bin, Dir: dir, bus: 1, settings: append([]string{"appendonly yes",
 			fmt.Sprint("cluster-node-timeout ", nodeTimeout), "repl-diskless-sync-delay 0", "repl-ping-replica-period 1"}, settings...)}
-		c[i].start(t)
+		must(t, c[i].start())
+		c[i].endWith(t)
 	}
 	const slots = 16384
 	for i, s := range c[:3] {
