@@ -38,6 +38,7 @@ var groups = []group{
 	{expiryRows, runExpiry},
 	{gcRows, runGC},
 	{adoptRows, runAdopt},
+	{failoverRows, runFailover},
 	{preloadRows, runPreload},
 	{insideRows, runInside},
 	{queryRows, runQuery},
