@@ -78,17 +78,18 @@ gofmt:
 late/%: $(LATE)
 	@$(MAKE) --no-print-directory $* HISTORIES=500
 
+# Not to where bench-json prints.
 servers:
-	@.ci/servers
+	@.ci/servers >&2
 
-bench:
+bench: servers
 	cd bench && go run -tags peers .
 
-bench-json:
+bench-json: servers
 	@cd bench && go run -tags peers . -json
 
 # TABLE is what bench-json has printed, on this machine.
-bench-check:
+bench-check: servers
 	@test -n "$(TABLE)" || { echo "which table? make bench-json > FILE, and then make bench-check TABLE=FILE"; exit 1; }
 	@cd bench && go run -tags peers . -check '$(abspath $(TABLE))'
 

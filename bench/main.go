@@ -10,6 +10,7 @@
 //	go run . -plot dir           likewise all, and draws the rows growth/ as curves, a file for each figure
 //	go run . -plot dir -from table.json
 //	                             draws those of a table that -json has printed, and measures nothing
+//	go run -tags peers .         also the rows that need more modules, servers, or the adapters' benchmarks: what make bench does
 //
 // It exits with 0 also if a target is not reached; the column and the field "ok" tell. A row that could
 // not be measured is an error, and so is, with -check, one that is worse than it was. Rows whose server this machine does not have
