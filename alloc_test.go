@@ -1,6 +1,9 @@
 package kvstore_test
 
 import (
+	"errors"
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -48,5 +51,29 @@ func TestAllocations(t *testing.T) {
 		}); n > c.most || failed != nil {
 			t.Errorf("%s allocates %v times, %v at most are expected; error %v", c.name, n, c.most, failed)
 		}
+	}
+}
+
+// Who closes a DB with millions of sessions may have no memory left for as many notes of it.
+func TestCloseNeedsNoMemory(t *testing.T) {
+	ctx := t.Context()
+	db, err := kvstore.Open[[]byte](ctx, memory.New(), kvstore.Options{MaxDelay: time.Hour, Lease: time.Hour})
+	check(t, err)
+	const sessions = 20_000
+	for i := range sessions {
+		check(t, db.Put(ctx, strconv.Itoa(i), []byte("v")))
+	}
+	check(t, db.Flush(ctx))
+	h, err := db.Session(ctx, "0")
+	check(t, err)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	check(t, db.Close(ctx))
+	runtime.ReadMemStats(&after)
+	if n := float64(after.TotalAlloc-before.TotalAlloc) / sessions; n > 50 {
+		t.Errorf("Close allocates %.0f bytes for each session", n)
+	}
+	if err := h.Put(ctx, "", []byte("w")); !errors.Is(err, kvstore.ErrClosed) {
+		t.Errorf("a session after Close: %v", err)
 	}
 }

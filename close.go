@@ -184,7 +184,7 @@ func (db *DB[V]) remains(ended error, stuck bool) error {
 				f.ended = true
 			}
 		}
-		db.leave(s, departed, ErrClosed)
+		db.leave(s, shut, ErrClosed)
 		s.mu.Unlock()
 		db.budget.release(free)
 		if unsaved && l.any() {

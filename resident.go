@@ -97,7 +97,8 @@ type state uint8
 const (
 	live state = iota
 	evicted
-	departed // released, fenced, deleted or closed; gone says why
+	departed // released, fenced or deleted; gone says why
+	shut     // the DB was closed
 )
 
 // extra holds what a session of one clean entry does without.
@@ -238,6 +239,9 @@ func (s *session[V]) gone() error {
 	if s.x != nil && s.x.gone != nil {
 		return s.x.gone
 	}
+	if s.state == shut {
+		return ErrClosed
+	}
 	return sessionError(s.id, ErrNotResident)
 }
 
@@ -303,7 +307,7 @@ func (db *DB[V]) leave(s *session[V], st state, why error) {
 			w.finish(why)
 		}
 	}
-	if why != nil {
+	if why != nil && st != shut { // Close is no time to ask for memory
 		s.more().gone = why
 	}
 }
