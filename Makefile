@@ -1,7 +1,7 @@
 # make test    everything that must pass: lint, all tests of all modules under the race detector, model, sim, fuzz-short
 # make servers installs the servers that the tests of adapters start, where Debian's packages can be had; make test does it first
 # make lint    gofmt, go vet, staticcheck, go mod tidy -diff, over the modules of make test
-# make bench   the table of ratios; make bench-json for programs; make bench-check TABLE=file names what is worse than in a table that it printed, and make bench-plot TABLE=file draws its curves; make bench-engines what the fence costs on each engine, for its server and ours together
+# make bench   the table of ratios; make bench-json for programs; make bench-check names what is worse than in bench/table.json, or the TABLE that it printed, and make bench-plot draws its curves; make bench-engines what the fence costs on each engine, for its server and ours together
 # make fuzz    every fuzz target, FUZZTIME each; make fuzz-short EXECS runs of each
 # make mutants breaks the code on purpose, in one place after the other, and shows which test notices
 # make sim     2,000 simulated histories of 500 steps, make test 500 of them; make sim SEED=4711 replays one
@@ -88,14 +88,14 @@ bench: servers
 bench-json: servers
 	@cd bench && go run -tags peers . -json
 
-# TABLE is what bench-json has printed, on this machine.
+# TABLE is what bench-json has printed: on another machine than that of the table that is kept here, make your own first.
+TABLE ?= bench/table.json
+
 bench-check: servers
-	@test -n "$(TABLE)" || { echo "which table? make bench-json > FILE, and then make bench-check TABLE=FILE"; exit 1; }
 	@cd bench && go run -tags peers . -check '$(abspath $(TABLE))'
 
 # From a table, so that the figures say what the numbers say that are kept beside them.
 bench-plot:
-	@test -n "$(TABLE)" || { echo "which table? make bench-json > FILE, and then make bench-plot TABLE=FILE"; exit 1; }
 	@cd bench && go run . -plot '$(CURDIR)/docs/bench' -from '$(abspath $(TABLE))'
 
 # Each flushes beside the engine's own best way to write as much, in turns, in one run: see internal/flushbench.

@@ -47,22 +47,38 @@ func TestCheck(t *testing.T) {
 		{"memory/bare", 80, false},
 		{"get-allocs", 0.01, false},
 	} {
-		cfg, err := parse([]string{"-cpus", "1", "-run", rows, "-check", path}, io.Discard)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := &runner{config: cfg, results: map[string]*result{}}
-		for name, old := range cfg.table {
-			now := *old
-			r.results[name] = &now
-		}
-		if c.row != "" {
-			r.results[c.row].Ratio = c.now
-		}
-		var out strings.Builder
-		err = r.check(&out, cfg.table, cfg.tolerance)
-		if (err == nil) != c.fine || err != nil && (!errors.Is(err, errWorse) || !strings.HasSuffix(err.Error(), ": "+c.row)) {
-			t.Errorf("%s at %v: %v\n%s", c.row, c.now, err, out.String())
+		for _, lasts := range []bool{true, false} { // the second time it is measured
+			cfg, err := parse([]string{"-cpus", "1", "-run", rows, "-check", path}, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := &runner{config: cfg, results: map[string]*result{}}
+			for name, old := range cfg.table {
+				now := *old
+				r.results[name] = &now
+			}
+			if c.row != "" {
+				r.results[c.row].Ratio = c.now
+			}
+			asked := false
+			again := func(rows []string) (*runner, error) {
+				asked = true
+				cfg, err := parse([]string{"-cpus", "1", "-run", "^" + c.row + "$"}, io.Discard)
+				now := *r.results[c.row]
+				if !lasts {
+					now.Ratio = table[c.row].Ratio
+				}
+				if len(rows) != 1 || rows[0] != c.row {
+					t.Errorf("%q are measured again, want %s", rows, c.row)
+				}
+				return &runner{config: cfg, results: map[string]*result{c.row: &now}}, err
+			}
+			var out strings.Builder
+			err = r.check(&out, cfg.table, cfg.tolerance, again)
+			fine := c.fine || !lasts
+			if asked == c.fine || (err == nil) != fine || err != nil && (!errors.Is(err, errWorse) || !strings.HasSuffix(err.Error(), ": "+c.row)) {
+				t.Errorf("%s at %v: measured again %v; %v\n%s", c.row, c.now, asked, err, out.String())
+			}
 		}
 	}
 
@@ -78,7 +94,7 @@ func TestCheck(t *testing.T) {
 	cfg.table["get/gone"] = &result{Ratio: 1, Noise: [2]float64{1, 1}}
 	delete(cfg.table, "get/zipf/1")
 	var out strings.Builder
-	if err := r.check(&out, cfg.table, 0); !errors.Is(err, errWorse) || !strings.Contains(out.String(), "get/gone") || !strings.Contains(out.String(), "get/zipf/1") {
+	if err := r.check(&out, cfg.table, 0, r.again); !errors.Is(err, errWorse) || !strings.Contains(out.String(), "get/gone") || !strings.Contains(out.String(), "get/zipf/1") {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 	for _, args := range [][]string{{"-check", path + "x"}, {"-check", path, "-json"}, {"-tolerance", "-1"}} {

@@ -5,7 +5,7 @@
 //	go run .                     a table of all rows
 //	go run . -json               one object: name → {ratio, target, noise, ok, …}
 //	go run . -run '^(get|put)/'  some of them
-//	go run . -check table.json   likewise all, and names those that are worse than in a table that -json has printed
+//	go run . -check table.json   likewise all, and names those that are worse, twice, than in a table that -json has printed
 //	go run . -quick              everything small: whether it works, not how fast
 //	go run . -plot dir           likewise all, and draws the rows growth/ as curves, a file for each figure
 //	go run . -plot dir -from table.json

@@ -18,7 +18,7 @@ func (r *runner) print(w io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(w)
-	return r.check(w, r.table, r.tolerance)
+	return r.check(w, r.table, r.tolerance, r.again)
 }
 
 func (r *runner) printJSON(w io.Writer) error {

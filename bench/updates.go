@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -107,34 +108,48 @@ func (r *runner) updates(name string, e *updateEngine, ids []string, length time
 	seq := r.draw("zipf", 1<<20, len(ids))
 	// What may wait in the buffer bounds the lag. How much that may be depends on the disk: it is found out, before anything is measured. A busy disk takes its
 	// time once in a while, however little waits: so it goes by what holds 99 times of 100, with some to spare.
-	const least, aim = 64 << 10, float64(lagBound) * 3 / 4
-	for room := int64(64 << 20); ; {
-		u, err := newUpdates(e, fmt.Sprint("ours", room), ids, room)
+	const most, least, aim = 64 << 20, 64 << 10, float64(lagBound) * 0.6
+	var u *updates
+	good, bad := int64(least), int64(most) // the largest that was found to do, or the least there is; the smallest that was not
+	for room := bad; ; {
+		one, err := newUpdates(e, fmt.Sprint("ours", room), ids, room)
 		if err != nil {
 			return err
 		}
-		if _, err := u.run(seq, length); err != nil {
+		if _, err := one.run(seq, length); err != nil {
 			return err
 		}
-		if lag := u.lag.quantile(0.99); lag > aim && room > least {
-			if err := u.close(); err != nil {
+		lag := one.lag.quantile(0.99)
+		if lag <= aim || room == least {
+			one, u = u, one
+			good = room
+		} else {
+			bad = room
+		}
+		if one != nil {
+			if err := one.close(); err != nil {
 				return err
 			}
-			room = max(least, min(room/2, int64(float64(room)*aim/lag))) // what waits twice as long is twice as much, about
-			continue
 		}
-		u.lag, u.worst = new(histogram), 0
-		pairs, err := r.alternate(name, func(int) error { return u.d.Flush(context.Background()) }, func() (float64, error) { return u.run(seq, length) },
-			func() (float64, error) {
-				return during(length, seq.len(), func(i int) error { return e.bare(seq.at(i), valueOf(i)) })
-			})
-		if err != nil {
-			return err
+		if u != nil && (good == most || float64(bad) < 1.4*float64(good)) {
+			break
 		}
-		r.reportPairs(name, pairs, fmt.Sprintf("MaxBuffer %d kB; the lag was %v 99 times of 100, and at most %v", room>>10,
-			time.Duration(u.lag.quantile(0.99)).Round(time.Millisecond), u.worst.Round(time.Millisecond)))
-		return u.close()
+		room = int64(math.Sqrt(float64(good) * float64(bad)))
+		if u == nil && room < 2*least {
+			room = least
+		}
 	}
+	u.lag, u.worst = new(histogram), 0
+	pairs, err := r.alternate(name, func(int) error { return u.d.Flush(context.Background()) }, func() (float64, error) { return u.run(seq, length) },
+		func() (float64, error) {
+			return during(length, seq.len(), func(i int) error { return e.bare(seq.at(i), valueOf(i)) })
+		})
+	if err != nil {
+		return err
+	}
+	r.reportPairs(name, pairs, fmt.Sprintf("MaxBuffer %d kB; the lag was %v 99 times of 100, and at most %v", good>>10,
+		time.Duration(u.lag.quantile(0.99)).Round(time.Millisecond), u.worst.Round(time.Millisecond)))
+	return u.close()
 }
 
 // updates is a DB and its store, and the lag that it had, each millisecond.
