@@ -59,7 +59,7 @@ func (r *runner) failoverFirst(e *estate) error {
 	if err != nil {
 		return err
 	}
-	var samples []float64
+	var pairs []pair
 	for round := range r.rounds {
 		id := idOf(round)
 		snap, err := e.st.Load(ctx, id)
@@ -84,10 +84,9 @@ func (r *runner) failoverFirst(e *estate) error {
 		if took < lease {
 			return fmt.Errorf("the session was given away after %v, while its owner had a lease of %v", took, lease)
 		}
-		samples = append(samples, float64(took)/float64(lease))
+		pairs = append(pairs, pair{ours: float64(took), bare: float64(lease)})
 	}
-	res := r.report(failoverFirst, samples, fmt.Sprintf("%d sessions; a lease of %v", e.n, lease))
-	res.Ours, res.Bare = duration(res.Ratio*float64(lease)), duration(float64(lease))
+	r.reportPairs(failoverFirst, pairs, fmt.Sprintf("%d sessions; a lease of %v", e.n, lease))
 	return closeDB(d)
 }
 
