@@ -217,3 +217,20 @@ func TestOnlyALapseExcusesWhatAnotherNodeTook(t *testing.T) {
 		t.Errorf("no lapse excuses what was synced: %+v", f)
 	}
 }
+
+// A busy machine lets a lease lapse, and the answer be lost of the request for which another node adopted the call.
+func TestALapseExcusesAnAdoptionThatWasNotTold(t *testing.T) {
+	for _, c := range []struct {
+		at     string
+		lapsed bool
+		broken bool
+	}{{"b", true, false}, {"b", false, true}, {"a", true, true}} {
+		l, r := ledgerAt(false, 9, 3, false)
+		w := &worker{d: &Driver{Nodes: []string{"a", "b"}, peers: make([]peer, 2), Ledger: l}}
+		w.settle(r, &Reply{Node: c.at}, c.at, 6, true)
+		l.Excuse(r.node, c.lapsed)
+		if f := l.Findings(); f.Broken() != c.broken || r.acked != 6 {
+			t.Errorf("%+v: on from event %d, %+v", c, r.acked, f)
+		}
+	}
+}

@@ -211,8 +211,8 @@ func (w *worker) settle(r *record, re *Reply, addr string, n uint64, found bool)
 	p := &d.peers[r.node]
 	if t := p.died.Load(); t > 0 {
 		died = time.Duration(t)
-	} else if re.Adopted != nil && d.index(addr) != r.node {
-		died = adopted
+	} else if d.index(addr) != r.node {
+		died = adopted // if not for this request, then for one whose answer was lost, or for a timer
 	}
 	entries := re.Entries
 	if a := re.Adopted; a != nil {
