@@ -61,7 +61,7 @@ func TestRaceAliasesFindsFaults(t *testing.T) {
 	st.client.KV = without{st.client.KV, func(key string) bool { return strings.HasPrefix(key, index) }}
 	r := recorder{t, make(chan string, 1)}
 	for round := range 100 { // whether one round does is a matter of luck
-		storetest.RaceAliases(r, st, 2)
+		r.run(func() { storetest.RaceAliases(r, st, 2) })
 		select {
 		case why := <-r.failures:
 			t.Logf("found in attempt %d: %s", round+1, why)

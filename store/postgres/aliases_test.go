@@ -34,7 +34,7 @@ func TestRaceAliasesFindsFaults(t *testing.T) {
 			st := open(t, srv.URL(), o)
 			r := recorder{t, make(chan string, 1)}
 			for round := range 100 {
-				storetest.RaceAliases(r, st, 2)
+				r.run(func() { storetest.RaceAliases(r, st, 2) })
 				select {
 				case why := <-r.failures:
 					t.Logf("found in attempt %d: %s", round+1, why)

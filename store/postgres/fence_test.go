@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,21 @@ func (r recorder) Errorf(format string, args ...any) {
 	}
 }
 
+func (r recorder) Fatalf(format string, args ...any) {
+	r.Errorf(format, args...)
+	runtime.Goexit()
+}
+
+// run waits for f, which Fatalf may end.
+func (r recorder) run(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	<-done
+}
+
 // TestRaceFindsFaults shows that it is the conditions in the schema that keep zombies out: without them the race that TestContract
 // passes finds what they wrote.
 func TestRaceFindsFaults(t *testing.T) {
@@ -72,7 +88,7 @@ func TestRaceFindsFaults(t *testing.T) {
 			st := open(t, srv.URL(), o)
 			r := recorder{t, make(chan string, 1)}
 			for round := range 200 { // whether one round does is a matter of luck
-				storetest.Race(r, st, 2)
+				r.run(func() { storetest.Race(r, st, 2) })
 				select {
 				case why := <-r.failures:
 					t.Logf("found in attempt %d: %s", round+1, why)

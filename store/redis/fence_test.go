@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,21 @@ func (r recorder) Errorf(format string, args ...any) {
 	case r.failures <- fmt.Sprintf(format, args...):
 	default:
 	}
+}
+
+func (r recorder) Fatalf(format string, args ...any) {
+	r.Errorf(format, args...)
+	runtime.Goexit()
+}
+
+// run waits for f, which Fatalf may end.
+func (r recorder) run(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	<-done
 }
 
 // checksFirst is a store that judges a change by what it has read before, and then writes.
@@ -67,7 +83,7 @@ func TestRaceFindsFaults(t *testing.T) {
 			st := broken(open(t, srv.URL(), fresh()))
 			r := recorder{t, make(chan string, 1)}
 			for round := range 200 { // whether one round does is a matter of luck
-				storetest.Race(r, st, 2)
+				r.run(func() { storetest.Race(r, st, 2) })
 				select {
 				case why := <-r.failures:
 					t.Logf("found in attempt %d: %s", round+1, why)
