@@ -2,8 +2,6 @@ package etcd
 
 import (
 	"context"
-	"fmt"
-	"runtime"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -12,34 +10,6 @@ import (
 	"github.com/seed-6f1f505d/kvstore/store"
 	"github.com/seed-6f1f505d/kvstore/store/storetest"
 )
-
-// recorder is a storetest.T that only counts failures.
-type recorder struct {
-	testing.TB
-	failures chan string
-}
-
-func (r recorder) Errorf(format string, args ...any) {
-	select {
-	case r.failures <- fmt.Sprintf(format, args...):
-	default:
-	}
-}
-
-func (r recorder) Fatalf(format string, args ...any) {
-	r.Errorf(format, args...)
-	runtime.Goexit()
-}
-
-// run waits for f, which Fatalf may end.
-func (r recorder) run(f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	<-done
-}
 
 // unfenced is a client's way to the server on which the conditions of flushes are lost, if they are as expected. Claims and creations
 // keep theirs.
@@ -98,14 +68,10 @@ func TestRaceFindsFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			st := open(t, c.url(), fresh())
 			st.client.KV = unfenced{st.client.KV, checks}
-			r := recorder{t, make(chan string, 1)}
 			for round := range 200 { // whether one round does is a matter of luck
-				r.run(func() { storetest.Race(r, st, 2) })
-				select {
-				case why := <-r.failures:
+				if why, ok := storetest.Finds(func(r storetest.T) { storetest.Race(r, st, 2) }); ok {
 					t.Logf("found in attempt %d: %s", round+1, why)
 					return
-				default:
 				}
 			}
 			t.Error("the race does not find that")

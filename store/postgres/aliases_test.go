@@ -32,14 +32,10 @@ func TestRaceAliasesFindsFaults(t *testing.T) {
 			}
 			exec(t, connect(t, srv.URL()), strings.ReplaceAll(sql, "{schema}", quoted(o.Schema)))
 			st := open(t, srv.URL(), o)
-			r := recorder{t, make(chan string, 1)}
 			for round := range 100 {
-				r.run(func() { storetest.RaceAliases(r, st, 2) })
-				select {
-				case why := <-r.failures:
+				if why, ok := storetest.Finds(func(r storetest.T) { storetest.RaceAliases(r, st, 2) }); ok {
 					t.Logf("found in attempt %d: %s", round+1, why)
 					return
-				default:
 				}
 			}
 			t.Error("the race does not find that")

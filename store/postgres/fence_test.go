@@ -2,8 +2,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -35,34 +33,6 @@ func exec(t testing.TB, c *pgx.Conn, sql string, args ...any) {
 	}
 }
 
-// recorder is a storetest.T that only counts failures.
-type recorder struct {
-	testing.TB
-	failures chan string
-}
-
-func (r recorder) Errorf(format string, args ...any) {
-	select {
-	case r.failures <- fmt.Sprintf(format, args...):
-	default:
-	}
-}
-
-func (r recorder) Fatalf(format string, args ...any) {
-	r.Errorf(format, args...)
-	runtime.Goexit()
-}
-
-// run waits for f, which Fatalf may end.
-func (r recorder) run(f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	<-done
-}
-
 // TestRaceFindsFaults shows that it is the conditions in the schema that keep zombies out: without them the race that TestContract
 // passes finds what they wrote.
 func TestRaceFindsFaults(t *testing.T) {
@@ -86,14 +56,10 @@ func TestRaceFindsFaults(t *testing.T) {
 			}
 			exec(t, connect(t, srv.URL()), strings.ReplaceAll(sql, "{schema}", quoted(o.Schema)))
 			st := open(t, srv.URL(), o)
-			r := recorder{t, make(chan string, 1)}
 			for round := range 200 { // whether one round does is a matter of luck
-				r.run(func() { storetest.Race(r, st, 2) })
-				select {
-				case why := <-r.failures:
+				if why, ok := storetest.Finds(func(r storetest.T) { storetest.Race(r, st, 2) }); ok {
 					t.Logf("found in attempt %d: %s", round+1, why)
 					return
-				default:
 				}
 			}
 			t.Error("the race does not find that")

@@ -2,8 +2,6 @@ package redis
 
 import (
 	"context"
-	"fmt"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -12,34 +10,6 @@ import (
 	"github.com/seed-6f1f505d/kvstore/store"
 	"github.com/seed-6f1f505d/kvstore/store/storetest"
 )
-
-// recorder is a storetest.T that only counts failures.
-type recorder struct {
-	testing.TB
-	failures chan string
-}
-
-func (r recorder) Errorf(format string, args ...any) {
-	select {
-	case r.failures <- fmt.Sprintf(format, args...):
-	default:
-	}
-}
-
-func (r recorder) Fatalf(format string, args ...any) {
-	r.Errorf(format, args...)
-	runtime.Goexit()
-}
-
-// run waits for f, which Fatalf may end.
-func (r recorder) run(f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	<-done
-}
 
 // checksFirst is a store that judges a change by what it has read before, and then writes.
 type checksFirst struct{ *Store }
@@ -81,14 +51,10 @@ func TestRaceFindsFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			st := broken(open(t, srv.URL(), fresh()))
-			r := recorder{t, make(chan string, 1)}
 			for round := range 200 { // whether one round does is a matter of luck
-				r.run(func() { storetest.Race(r, st, 2) })
-				select {
-				case why := <-r.failures:
+				if why, ok := storetest.Finds(func(r storetest.T) { storetest.Race(r, st, 2) }); ok {
 					t.Logf("found in attempt %d: %s", round+1, why)
 					return
-				default:
 				}
 			}
 			t.Error("the race does not find that")

@@ -1,52 +1,12 @@
 package storetest
 
 import (
-	"fmt"
-	"runtime"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/seed-6f1f505d/kvstore/store"
 	"github.com/seed-6f1f505d/kvstore/store/memory"
 )
-
-// recorder is a T that remembers how a case ended.
-type recorder struct {
-	mu       sync.Mutex
-	failures []string
-	skipped  string
-}
-
-func (r *recorder) Helper() {}
-
-func (r *recorder) Errorf(format string, args ...any) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.failures = append(r.failures, fmt.Sprintf(format, args...))
-}
-
-func (r *recorder) Fatalf(format string, args ...any) {
-	r.Errorf(format, args...)
-	runtime.Goexit()
-}
-
-func (r *recorder) Skipf(format string, args ...any) {
-	r.skipped = fmt.Sprintf(format, args...)
-	runtime.Goexit()
-}
-
-// record runs what may end its goroutine.
-func record(run func(t T)) *recorder {
-	r := &recorder{}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		run(r)
-	}()
-	<-done
-	return r
-}
 
 // find returns a case by its group and name.
 func find(t *testing.T, path string) (rule, testcase) {
@@ -128,3 +88,20 @@ func TestDamageIsSkipped(t *testing.T) {
 }
 
 var _ store.Store = (*broken)(nil)
+
+// TestFinds: what ends f is a failure like any other, and what f passes or skips is none.
+func TestFinds(t *testing.T) {
+	for _, c := range []struct {
+		f    func(t T)
+		want string
+	}{
+		{func(t T) { t.Helper() }, ""},
+		{func(t T) { t.Skipf("not here") }, ""},
+		{func(t T) { t.Errorf("bad %d", 1); t.Errorf("bad %d", 2) }, "bad 1"},
+		{func(t T) { t.Fatalf("worse %d", 1); t.Errorf("never reached") }, "worse 1"},
+	} {
+		if why, ok := Finds(c.f); why != c.want || ok != (c.want != "") {
+			t.Errorf("%q, %v; want %q", why, ok, c.want)
+		}
+	}
+}
