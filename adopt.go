@@ -160,7 +160,7 @@ func (db *DB[V]) found(ctx context.Context, s *session[V], how how) (again bool,
 		db.out(s)
 		return true, nil
 	case release && how != reload: // it may be read until it is gone
-		return false, sessionError(s.id, ErrReleased)
+		return false, sessionError(s.id(), ErrReleased)
 	case err == nil && how == steal:
 		// Whoever steals has reason to doubt that it is here.
 		err = db.verify(ctx, s)
@@ -351,7 +351,7 @@ func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread 
 	for i := range entries {
 		e := s.at(entries[i].Key)
 		e.stored = true
-		c, err := db.decode(s.id, &entries[i])
+		c, err := db.decode(s.id(), &entries[i])
 		if err != nil {
 			e.cell.Store(nil) // whoever asks for it is told
 			continue
@@ -454,7 +454,7 @@ func (db *DB[V]) vacate(s *session[V]) {
 	s.mu.Lock()
 	vacant := s.state == live && s.vacant() && s.clean()
 	if vacant {
-		db.leave(s, departed, sessionError(s.id, ErrNotFound))
+		db.leave(s, departed, sessionError(s.id(), ErrNotFound))
 	}
 	s.mu.Unlock()
 	if vacant {
@@ -493,7 +493,7 @@ func (db *DB[V]) expel(s *session[V], f *flight[V], why error) {
 // unsaved describes all of a session that is not stored, and what it holds of the
 // budget. Caller holds mu, and takes the session out of memory.
 func (db *DB[V]) unsaved(s *session[V], f *flight[V]) (l Lost, free int64) {
-	l = Lost{Session: s.id, Epoch: s.epoch, Created: s.creating, head: s.head}
+	l = Lost{Session: s.id(), Epoch: s.epoch, Created: s.creating, head: s.head}
 	l.Deleted = s.deleted && s.ver > 0 || s.wipe && (!s.creating || s.blind || f != nil && f.begins())
 	if f != nil {
 		l.Deleted = l.Deleted || f.ends()
@@ -508,7 +508,7 @@ func (db *DB[V]) unsaved(s *session[V], f *flight[V]) (l Lost, free int64) {
 	// Their dirty marks stay: they tell discard what is reported here.
 	free += s.charges()
 	if s.head {
-		free += headCost(s.id)
+		free += headCost(s.id())
 	}
 	if s.main.dirty {
 		l.Entries = append(l.Entries, db.lostEntry("", s.main.cell.Load()))
@@ -530,7 +530,7 @@ func (db *DB[V]) flightCharge(f *flight[V]) (n int64) {
 		n += int64(f.items[i].charge)
 	}
 	if f.head {
-		n += headCost(f.s.id)
+		n += headCost(f.s.id())
 	}
 	return n
 }
@@ -542,7 +542,7 @@ func (db *DB[V]) discard(f *flight[V], r store.Result, why error) {
 		return
 	}
 	s, stored := f.s, r.Outcome == store.Applied || r.Outcome == store.Already
-	l := Lost{Session: s.id, Epoch: f.change.Epoch, Cause: why}
+	l := Lost{Session: s.id(), Epoch: f.change.Epoch, Cause: why}
 	s.mu.Lock()
 	// Who took the session out has told of its deletion, and of a life that ended since the flight began.
 	if !stored && !f.change.Delete && f.life == s.life() {

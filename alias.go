@@ -106,12 +106,12 @@ func (db *DB[V]) takeAliases(s *session[V], ch *change[V]) error {
 		next = ch.aliases.of(next)
 	}
 	if ch.marks.any() {
-		marks = ch.marks.of(s.id, marks)
+		marks = ch.marks.of(s.id(), marks)
 		if ch.marks.terms {
 			marks = db.termed(s, ch, marks)
 		}
 	}
-	if err := limitNames(s.id, next, marks); err != nil {
+	if err := limitNames(s.id(), next, marks); err != nil {
 		return err
 	}
 	ch.marks.next = marks
@@ -125,7 +125,7 @@ func (db *DB[V]) takeAliases(s *session[V], ch *change[V]) error {
 					db.names.leave(s, a)
 				}
 			}
-			return &AliasError{Alias: a, Session: s.id, Holder: holder.id}
+			return &AliasError{Alias: a, Session: s.id(), Holder: holder.id()}
 		}
 	}
 	ch.aliases.add = next
@@ -157,7 +157,7 @@ func (db *DB[V]) refused(f *flight[V], r store.Result) *refusal {
 	case r.Outcome != store.Rejected:
 		return nil
 	case errors.As(r.Err, &clash):
-		ref := &refusal{why: &AliasError{Alias: clash.Alias, Session: f.s.id, Holder: clash.Holder}}
+		ref := &refusal{why: &AliasError{Alias: clash.Alias, Session: f.s.id(), Holder: clash.Holder}}
 		if o := db.sessions.load(clash.Holder); o != nil && o != f.s && !o.lists(clash.Alias) && (!o.settled() || f.s.waives(clash.Alias)) {
 			ref.passes = true
 		} else {
@@ -220,7 +220,7 @@ func (db *DB[V]) Lookup(ctx context.Context, alias string) (id string, err error
 	}
 	if s := db.names.find(alias); s != nil {
 		if err := db.serve(ctx, s); err == nil && s.lists(alias) {
-			return s.id, nil
+			return s.id(), nil
 		}
 	}
 	dir, ok := db.store.(store.Directory)
@@ -304,7 +304,7 @@ func (tx *Tx[V]) AddAlias(alias string) error {
 	if err := tx.usable(); err != nil {
 		return err
 	}
-	if err := checkAlias(tx.s.id, alias); err != nil {
+	if err := checkAlias(tx.s.id(), alias); err != nil {
 		return err
 	}
 	tx.aliases.add = append(tx.aliases.add, alias)
@@ -317,7 +317,7 @@ func (tx *Tx[V]) RemoveAlias(alias string) error {
 	if err := tx.usable(); err != nil {
 		return err
 	}
-	if err := checkAlias(tx.s.id, alias); err != nil {
+	if err := checkAlias(tx.s.id(), alias); err != nil {
 		return err
 	}
 	tx.aliases.remove = append(tx.aliases.remove, alias)

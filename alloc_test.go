@@ -54,6 +54,28 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
+// A Get of a session that is resident asks nobody, wherever in the index it came to lie; and it finds the one that it is asked for, and none
+// where there is none.
+func TestGetTellsSessionsApart(t *testing.T) {
+	ctx := t.Context()
+	db, err := kvstore.Open[int](ctx, memory.New(), kvstore.Options{MaxDelay: time.Hour, Lease: time.Hour})
+	check(t, err)
+	defer db.Close(ctx)
+	id := func(i int) string { return strconv.Itoa(i) + "/a session" }
+	const n = 20_000
+	for i := range n {
+		check(t, db.Put(ctx, id(i), i))
+	}
+	for i := range 2 * n {
+		switch v, err := db.Get(ctx, id(i)); {
+		case i < n && (err != nil || v != i):
+			t.Fatalf("%s is %d, %v; want %d", id(i), v, err, i)
+		case i >= n && !errors.Is(err, kvstore.ErrNotResident):
+			t.Fatalf("%s, which there is not, is %d, %v", id(i), v, err)
+		}
+	}
+}
+
 // Who closes a DB with millions of sessions may have no memory left for as many notes of it.
 func TestCloseNeedsNoMemory(t *testing.T) {
 	ctx := t.Context()

@@ -120,7 +120,7 @@ func (b *batch[V]) collect(db *DB[V], s *session[V]) bool {
 		s.tomb = s.tomb || s.deleted
 	}
 	f.change = store.Change{
-		Session: s.id, Owner: db.self, Epoch: s.epoch, Seq: seq,
+		Session: s.id(), Owner: db.self, Epoch: s.epoch, Seq: seq,
 		Create: s.creating || s.tomb, Wipe: s.wipe, Delete: s.deleted, Release: s.release && whole,
 		Expires: store.Time(s.expires.Load()),
 	}
@@ -146,7 +146,7 @@ func (b *batch[V]) collect(db *DB[V], s *session[V]) bool {
 func (b *batch[V]) bury(db *DB[V], f flight[V]) {
 	s := f.s
 	f.ver, f.head = s.saved, false
-	f.change = store.Change{Session: s.id, Owner: db.self, Epoch: s.epoch, Seq: db.seq.Add(1), Create: true, Delete: true}
+	f.change = store.Change{Session: s.id(), Owner: db.self, Epoch: s.epoch, Seq: db.seq.Add(1), Create: true, Delete: true}
 	s.flying = true
 	b.flights = append(b.flights, f)
 }
@@ -183,7 +183,7 @@ func (b *batch[V]) encode(db *DB[V], f *flight[V]) {
 			continue
 		}
 		if db.opt.DetectMutation && !isRaw(it.key) {
-			db.checkSum(f.s.id, it.key, it.cell, value)
+			db.checkSum(f.s.id(), it.key, it.cell, value)
 		}
 		b.puts = append(b.puts, store.Entry{Key: it.key, Value: value, Expires: it.cell.expires})
 		f.puts++

@@ -74,7 +74,7 @@ type delayed[V any] struct {
 	since int64
 }
 
-func (db *DB[V]) lane(s *session[V]) *lane[V] { return db.laneOf(s.id) }
+func (db *DB[V]) lane(s *session[V]) *lane[V] { return db.laneOf(s.id()) }
 
 func (db *DB[V]) laneOf(id string) *lane[V] {
 	return db.lanes[xxhash.Sum64String(id)%uint64(len(db.lanes))]
@@ -238,7 +238,7 @@ func (l *lane[V]) sort() {
 	}
 	all := make([]named, len(l.ready))
 	for i, s := range l.ready {
-		all[i] = named{s.id, s}
+		all[i] = named{s.id(), s}
 	}
 	slices.SortFunc(all, func(a, b named) int { return strings.Compare(a.id, b.id) })
 	for i := range all {

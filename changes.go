@@ -98,7 +98,7 @@ type delta[V any] struct {
 
 // record takes down what ch is going to do, aliases being those that the session is going to have. Caller holds mu.
 func (db *DB[V]) record(s *session[V], ch *change[V], aliases []string) *record[V] {
-	r := &record[V]{session: s.id, epoch: s.epoch, life: s.life(), cause: ch.cause, whole: ch.ending, cost: headCost(s.id)}
+	r := &record[V]{session: s.id(), epoch: s.epoch, life: s.life(), cause: ch.cause, whole: ch.ending, cost: headCost(s.id())}
 	switch {
 	case r.cause != 0:
 	case ch.del:

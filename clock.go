@@ -54,9 +54,9 @@ func (c *clock[V]) begin(db *DB[V]) {
 func (db *DB[V]) timing(s *session[V], was []string) {
 	_, t := first(s.marks())
 	if t != 0 {
-		db.clock.at(t, wakeup(s.id))
+		db.clock.at(t, wakeup(s.id()))
 	} else if _, t := first(was); t != 0 {
-		db.clock.cancel(s.id)
+		db.clock.cancel(s.id())
 	}
 }
 

@@ -133,7 +133,7 @@ func (db *DB[V]) commit(ctx context.Context, s *session[V], ch *change[V]) error
 			s.mu.Unlock()
 			db.budget.release(room)
 			room = 0
-			if err := db.await(ctx, s.id, need); err != nil {
+			if err := db.await(ctx, s.id(), need); err != nil {
 				return err
 			}
 			room, waited = need, true
@@ -191,10 +191,10 @@ func (db *DB[V]) admit(s *session[V], ch *change[V]) error {
 		}
 		ch.ending = true
 	} else if ch.birth {
-		return sessionError(s.id, ErrExists)
+		return sessionError(s.id(), ErrExists)
 	}
 	if s.release {
-		return sessionError(s.id, ErrReleased)
+		return sessionError(s.id(), ErrReleased)
 	}
 	if err := s.unchanged(ch.reads, ch.tree, ch.shape, db.absent); err != nil {
 		return err
@@ -220,7 +220,7 @@ func (db *DB[V]) need(s *session[V], ch *change[V]) int64 {
 		n -= s.charges()
 	}
 	if (ch.expire || ch.ending || ch.aliases.any() || ch.marks.any()) && !s.head {
-		n += headCost(s.id)
+		n += headCost(s.id())
 	}
 	for i := range ch.writes {
 		w := &ch.writes[i]
@@ -256,7 +256,7 @@ func (s *session[V]) charges() int64 {
 // change does ch. Caller holds mu, has asked need since it took it, has the room, and has the session queued.
 func (db *DB[V]) change(s *session[V], ch *change[V]) {
 	var r *record[V]
-	if db.listeners.hear(s.id) {
+	if db.listeners.hear(s.id()) {
 		r = db.record(s, ch, ch.aliases.add)
 	}
 	s.ver++

@@ -34,7 +34,7 @@ func (tx *Tx[V]) Counter(name string) (int64, error) {
 	if tx.over {
 		return 0, errOver
 	}
-	if err := checkName(tx.s.id, "counter", name); err != nil {
+	if err := checkName(tx.s.id(), "counter", name); err != nil {
 		return 0, err
 	}
 	key := ownKey(kindCounter, name)
@@ -42,7 +42,7 @@ func (tx *Tx[V]) Counter(name string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return counted(tx.s.id, key, c, tx.db.absent)
+	return counted(tx.s.id(), key, c, tx.db.absent)
 }
 
 // counted returns what a counter's cell says.
@@ -78,7 +78,7 @@ func (tx *Tx[V]) Add(name string, delta int64) (int64, error) {
 		return 0, err
 	}
 	key := ownKey(kindCounter, name)
-	sum, c, err := plus(tx.s.id, key, was, delta, tx.db.absent)
+	sum, c, err := plus(tx.s.id(), key, was, delta, tx.db.absent)
 	if err == nil && delta != 0 {
 		tx.set(key, c)
 	}
@@ -107,11 +107,11 @@ func (h *Session[V]) Add(ctx context.Context, name string, delta int64, ack Ack)
 
 // add is Tx.Add as a step, on the counter's cell.
 func (st *step[V]) add(db *DB[V], s *session[V], ch *change[V], place *entry[V], c *cell[V]) error {
-	was, err := counted(s.id, st.key, c, db.absent)
+	was, err := counted(s.id(), st.key, c, db.absent)
 	if err != nil {
 		return err
 	}
-	if st.sum, c, err = plus(s.id, st.key, was, st.delta, db.absent); err != nil {
+	if st.sum, c, err = plus(s.id(), st.key, was, st.delta, db.absent); err != nil {
 		return err
 	}
 	ch.writes = ch.writes[:1]

@@ -191,7 +191,7 @@ func (s *session[V]) armed() func(yield func(string, *entry[V]) bool) {
 // tellEntry tells of an entry that is about to go, or to be replaced, if its time has come. Caller holds the session's mu.
 func (db *DB[V]) tellEntry(s *session[V], key string, c *cell[V]) {
 	if c.expires.Past(time.Now()) {
-		db.expired(Expired{Session: s.id, Epoch: s.epoch, Key: key, Value: c.val, At: c.expires.Std()})
+		db.expired(Expired{Session: s.id(), Epoch: s.epoch, Key: key, Value: c.val, At: c.expires.Std()})
 	}
 }
 
@@ -206,7 +206,7 @@ func (db *DB[V]) tellSession(s *session[V]) {
 	if s.deleted || !s.expired() {
 		return
 	}
-	e := Expired{Session: s.id, Epoch: s.epoch, Whole: true, At: store.Time(s.expires.Load()).Std()}
+	e := Expired{Session: s.id(), Epoch: s.epoch, Whole: true, At: store.Time(s.expires.Load()).Std()}
 	if c := s.main.cell.Load(); c != nil && c != db.absent && (c.expires == 0 || !c.expires.Past(time.Now())) {
 		e.Value = c.val
 	}

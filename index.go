@@ -25,7 +25,13 @@ import (
 // Hashes are seeded anew in every process: IDs come from the network, and nobody is to choose ones that collide.
 type index[V any] struct {
 	seed   maphash.Seed
+	none   *table[V] // of a shard without sessions: one for all, in which nothing is ever put
 	shards [indexShards]shard[V]
+}
+
+func (x *index[V]) init() {
+	x.seed, x.none = maphash.MakeSeed(), newTable[V](1)
+	x.clear()
 }
 
 // So many shards that building one anew keeps nobody waiting for long: with ten million sessions it has 40,000.
@@ -36,9 +42,9 @@ const (
 
 // shard is the part of an index whose hashes begin with the same bits.
 type shard[V any] struct {
-	table atomic.Pointer[table[V]] // nil: empty
-	n     atomic.Int64             // sessions in it; written under mu
-	mu    sync.Mutex               // of writers
+	table atomic.Pointer[table[V]]
+	n     atomic.Int64 // sessions in it; written under mu
+	mu    sync.Mutex   // of writers
 
 	spilled int      // groups of the table that are marked so; under mu
 	_       [32]byte // a cache line each
@@ -103,29 +109,40 @@ func slotOf(match uint64) int { return bits.TrailingZeros64(match) >> 3 }
 // front returns the front of the session of that ID; nil if there is none.
 func (x *index[V]) front(id string) *front[V] {
 	hash := x.hash(id)
+	if f := x.home(hash).guess(hash); f != nil && f.is(id) {
+		return f
+	}
+	return x.search(hash, id)
+}
+
+// home returns the group where a session of that hash belongs, and is if there was room.
+func (x *index[V]) home(hash uint32) *group[V] {
+	t := x.shard(hash).table.Load()
+	return t.group(hash & t.mask())
+}
+
+// guess returns the first session of the group that its tags do not rule out: nearly always the one that is looked for. If there is none, it is nil or
+// any other.
+func (g *group[V]) guess(hash uint32) *front[V] {
+	slot := bits.TrailingZeros64(matches(g.tags.Load(), tagOf(hash))) & 0x38 // × 8, and 0 if nothing matches
+	return (*atomic.Pointer[front[V]])(unsafe.Add(unsafe.Pointer(&g.slots), slot)).Load()
+}
+
+// search is front, in all groups where the session may be.
+func (x *index[V]) search(hash uint32, id string) *front[V] {
 	return x.shard(hash).table.Load().find(hash, id)
 }
 
 // load returns the session of that ID; nil if there is none.
 func (x *index[V]) load(id string) *session[V] { return x.front(id).whole() }
 
-func (f *front[V]) whole() *session[V] {
-	if f == nil {
-		return nil
-	}
-	return f.session
-}
-
 func (t *table[V]) find(hash uint32, id string) *front[V] {
-	if t == nil {
-		return nil
-	}
 	mask := t.mask()
 	for i := range mask + 1 {
 		g := t.group((hash + i) & mask)
 		tags := g.tags.Load()
 		for m := matches(tags, tagOf(hash)); m != 0; m &= m - 1 {
-			if f := g.slots[slotOf(m)].Load(); f != nil && f.id == id {
+			if f := g.slots[slotOf(m)].Load(); f != nil && f.is(id) {
 				return f
 			}
 		}
@@ -142,11 +159,11 @@ func (x *index[V]) insert(s *session[V]) *session[V] {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	t := sh.table.Load()
-	if was := t.find(s.hash, s.id); was != nil {
-		return was.session
+	if was := t.find(s.hash, s.id()); was != nil {
+		return was.whole() // which cannot have left: that is what the lock is for
 	}
 	n := int(sh.n.Load()) + 1
-	if t == nil || n > t.room() || sh.spilled > int(t.mask())/2 {
+	if t == x.none || n > t.room() || sh.spilled > int(t.mask())/2 {
 		t, sh.spilled = t.rebuilt(n)
 		sh.spilled += t.add(s)
 		sh.table.Store(t)
@@ -163,14 +180,15 @@ func (x *index[V]) remove(s *session[V]) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	t := sh.table.Load()
-	if t == nil || !t.remove(s) {
+	if !t.remove(s) {
 		return
 	}
+	s.session.Store(nil) // who has the ID shall not keep the session by it
 	n := int(sh.n.Load()) - 1
 	sh.n.Store(int64(n))
 	switch {
 	case n == 0:
-		sh.table.Store(nil)
+		sh.table.Store(x.none)
 		sh.spilled = 0
 	case n < t.room()/8:
 		t, sh.spilled = t.rebuilt(n)
@@ -184,16 +202,11 @@ func (t *table[V]) room() int { return int(t.mask()+1) * groupSlots * 3 / 4 }
 // rebuilt returns a new table with the sessions of t and room for n, and how many groups of it have spilled.
 func (t *table[V]) rebuilt(n int) (next *table[V], spilled int) {
 	groups := 1
-	if t != nil {
-		// Not just for n: what has been built anew is not to be again soon.
-		for ; groups*groupSlots < 2*n; groups *= 2 {
-		}
+	for ; groups*groupSlots < 2*n; groups *= 2 { // not just for n: what has been built anew is not to be again soon
 	}
 	next = newTable[V](groups)
-	if t != nil {
-		for s := range t.all {
-			spilled += next.add(s)
-		}
+	for s := range t.all {
+		spilled += next.add(s)
 	}
 	return next, spilled
 }
@@ -240,13 +253,10 @@ func (t *table[V]) remove(s *session[V]) bool {
 
 // all calls yield for each session in the table.
 func (t *table[V]) all(yield func(*session[V]) bool) {
-	if t == nil {
-		return
-	}
 	for i := range t.mask() + 1 {
 		g := t.group(i)
 		for j := range g.slots {
-			if f := g.slots[j].Load(); f != nil && !yield(f.session) {
+			if s := g.slots[j].Load().whole(); s != nil && !yield(s) {
 				return
 			}
 		}
@@ -279,7 +289,7 @@ func (x *index[V]) clear() {
 	for i := range x.shards {
 		sh := &x.shards[i]
 		sh.mu.Lock()
-		sh.table.Store(nil)
+		sh.table.Store(x.none)
 		sh.n.Store(0)
 		sh.spilled = 0
 		sh.mu.Unlock()

@@ -2,7 +2,6 @@ package kvstore
 
 import (
 	"fmt"
-	"hash/maphash"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -17,7 +16,7 @@ type testIndex struct {
 
 func newTestIndex(narrow bool) *testIndex {
 	x := &testIndex{narrow: narrow}
-	x.seed = maphash.MakeSeed()
+	x.init()
 	return x
 }
 
@@ -31,11 +30,14 @@ func (x *testIndex) hashOf(id string) uint32 {
 
 func (x *testIndex) load(id string) *session[int] {
 	hash := x.hashOf(id)
-	return x.shard(hash).table.Load().find(hash, id).whole()
+	if f := x.home(hash).guess(hash); f != nil && f.is(id) {
+		return f.whole()
+	}
+	return x.search(hash, id).whole()
 }
 
 func (x *testIndex) insert(s *session[int]) *session[int] {
-	s.hash = x.hashOf(s.id)
+	s.hash = x.hashOf(s.id())
 	return x.index.insert(s)
 }
 
@@ -109,7 +111,7 @@ func TestIndexAgainstMap(t *testing.T) {
 			}
 			checkIndex(t, x, nil, c.universe)
 			for i := range x.shards {
-				if x.shards[i].table.Load() != nil {
+				if x.shards[i].table.Load() != x.none {
 					t.Fatal("an empty index holds tables")
 				}
 			}
@@ -141,8 +143,8 @@ func TestIndexRace(t *testing.T) {
 				default:
 				}
 				for _, s := range stays {
-					if x.load(s.id) != s {
-						t.Errorf("%q is not found", s.id)
+					if x.load(s.id()) != s {
+						t.Errorf("%q is not found", s.id())
 						return
 					}
 				}
@@ -152,7 +154,7 @@ func TestIndexRace(t *testing.T) {
 				}
 				for _, s := range stays {
 					if met[s] != 1 {
-						t.Errorf("a walk met %q %d times", s.id, met[s])
+						t.Errorf("a walk met %q %d times", s.id(), met[s])
 						return
 					}
 				}
@@ -166,21 +168,21 @@ func TestIndexRace(t *testing.T) {
 				own := make([]*session[int], batch)
 				for i := range own {
 					own[i] = newSession[int](fmt.Sprint(w, "-", r, "-", i), 0, 1)
-					if x.insert(own[i]) != own[i] || x.load(own[i].id) != own[i] {
-						t.Errorf("%q was inserted, and is not found", own[i].id)
+					if x.insert(own[i]) != own[i] || x.load(own[i].id()) != own[i] {
+						t.Errorf("%q was inserted, and is not found", own[i].id())
 						return
 					}
 				}
 				shared := newSession[int](fmt.Sprint("shared-", r), 0, 1)
 				if x.insert(shared) == shared {
 					if _, twice := others.LoadOrStore(r, true); twice {
-						t.Errorf("%q was inserted twice", shared.id)
+						t.Errorf("%q was inserted twice", shared.id())
 					}
 				}
 				for _, s := range own {
 					x.remove(s)
-					if x.load(s.id) != nil {
-						t.Errorf("%q was removed, and is found", s.id)
+					if x.load(s.id()) != nil {
+						t.Errorf("%q was removed, and is found", s.id())
 						return
 					}
 				}
@@ -206,7 +208,8 @@ func TestIndexLayout(t *testing.T) {
 		{"a group", unsafe.Sizeof(group[int]{}), 64},
 		{"a shard", unsafe.Sizeof(shard[int]{}), 64},
 		{"a session", unsafe.Sizeof(s), 96},
-		{"its front", unsafe.Sizeof(front[int]{}), 48},
+		{"its front", unsafe.Sizeof(front[int]{}), 40},
+		{"its front with an ID of 30 bytes", unsafe.Sizeof(fronted[int, [24]byte]{}), 64},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s takes %d bytes, want %d", c.what, c.got, c.want)

@@ -27,7 +27,7 @@ func (q *TxKeyQueue[V]) pushEntry(key string, v V, front bool) error {
 	if q.err != nil {
 		return q.err
 	}
-	c, err := q.tx.db.newCell(q.tx.s.id, key, v, time.Time{})
+	c, err := q.tx.db.newCell(q.tx.s.id(), key, v, time.Time{})
 	if err != nil {
 		return err
 	}
@@ -51,8 +51,8 @@ func (q *TxKeyQueue[V]) popEntry(back bool) (key string, v V, err error) {
 			return "", v, err
 		}
 		key = string(rawOf(c))
-		if checkKey(q.tx.s.id, key) != nil {
-			return "", v, &store.CorruptError{Session: q.tx.s.id, Key: key, Reason: fmt.Sprintf("queue %q has it as an item", q.name)}
+		if checkKey(q.tx.s.id(), key) != nil {
+			return "", v, &store.CorruptError{Session: q.tx.s.id(), Key: key, Reason: fmt.Sprintf("queue %q has it as an item", q.name)}
 		}
 		v, err := q.tx.Get(key)
 		if errors.Is(err, ErrNotFound) {

@@ -240,9 +240,9 @@ func (s *session[V]) given() error {
 	case s.state != live:
 		return s.left() // the store is not to be asked about it
 	case s.release:
-		return sessionError(s.id, ErrReleased)
+		return sessionError(s.id(), ErrReleased)
 	case s.x != nil && s.x.regain > s.saved:
-		return sessionError(s.id, ErrSuspended)
+		return sessionError(s.id(), ErrSuspended)
 	}
 	return nil
 }

@@ -81,7 +81,7 @@ func (db *DB[V]) evict(s *session[V]) {
 	var line *lifeline
 	if s.held {
 		if line = s.more().line; line == nil {
-			line = &lifeline{id: s.id}
+			line = &lifeline{id: s.id()}
 			line.life.Store(s.life())
 		}
 		db.lifelines.keep(line) // before anyone sees that it has left
@@ -98,7 +98,7 @@ func (db *DB[V]) resume(s *session[V]) {
 	if db.lifelines == nil {
 		return
 	}
-	if line := db.lifelines.find(s.id); line != nil {
+	if line := db.lifelines.find(s.id()); line != nil {
 		s.held, s.more().line = true, line
 		s.fate.Store(line.life.Load() << 1)
 	}

@@ -70,7 +70,7 @@ func (db *DB[V]) tell(r *record[V]) {
 
 // came tells of a session that nobody else knows yet: from the store.
 func (db *DB[V]) came(s *session[V], why Cause) {
-	if !db.listeners.hear(s.id) {
+	if !db.listeners.hear(s.id()) {
 		return
 	}
 	r := db.record(s, &change[V]{cause: why}, nil)
@@ -82,7 +82,7 @@ func (db *DB[V]) came(s *session[V], why Cause) {
 
 // departs tells of a session that is about to leave memory, in the given state. Caller holds mu.
 func (db *DB[V]) departs(s *session[V], st state, why error) {
-	if !db.listeners.hear(s.id) {
+	if !db.listeners.hear(s.id()) {
 		return
 	}
 	ch := change[V]{}
@@ -108,7 +108,7 @@ func (db *DB[V]) departs(s *session[V], st state, why error) {
 
 // reverts tells of entries, or of aliases, those there were, that the store has refused. Caller holds mu, and has taken them back.
 func (db *DB[V]) reverts(s *session[V], aliases []string, ds ...delta[V]) {
-	if !db.listeners.hear(s.id) {
+	if !db.listeners.hear(s.id()) {
 		return
 	}
 	r := db.record(s, &change[V]{cause: CauseReject}, nil)

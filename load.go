@@ -124,7 +124,7 @@ func (db *DB[V]) loadCells(ctx context.Context, s *session[V], keys []string) (m
 	var snap store.Snapshot
 	var damage error
 	none, err := db.ours(ctx, s, func(ctx context.Context) (h store.Header, err error) {
-		snap, err = db.store.Load(ctx, s.id, keys...)
+		snap, err = db.store.Load(ctx, s.id(), keys...)
 		if unread(err) != nil {
 			damage, err = err, nil
 		}
@@ -144,17 +144,17 @@ func (db *DB[V]) loadCells(ctx context.Context, s *session[V], keys []string) (m
 		for _, key := range unread(damage) {
 			delete(cells, key)
 		}
-		damage = fmt.Errorf("kvstore: session %q: load: %w", s.id, damage)
+		damage = fmt.Errorf("kvstore: session %q: load: %w", s.id(), damage)
 	}
 	for i := range snap.Entries {
 		e := &snap.Entries[i]
 		if cells[e.Key] == nil {
 			continue // nobody has asked for it
 		}
-		c, err := db.decode(s.id, e)
+		c, err := db.decode(s.id(), e)
 		if err != nil {
 			delete(cells, e.Key)
-			damage = errors.Join(damage, fmt.Errorf("kvstore: session %q, key %q: %w", s.id, e.Key, err))
+			damage = errors.Join(damage, fmt.Errorf("kvstore: session %q, key %q: %w", s.id(), e.Key, err))
 			continue
 		}
 		cells[e.Key] = c
@@ -178,7 +178,7 @@ func (db *DB[V]) ours(ctx context.Context, s *session[V], read func(context.Cont
 			db.heard(err)
 		}
 		if err != nil {
-			return false, fmt.Errorf("kvstore: session %q: load: %w", s.id, err)
+			return false, fmt.Errorf("kvstore: session %q: load: %w", s.id(), err)
 		}
 		s.mu.Lock()
 		moved := s.epoch != epoch
@@ -200,7 +200,7 @@ func (db *DB[V]) ours(ctx context.Context, s *session[V], read func(context.Cont
 			s.verified.Store(gen)
 			return true, nil // its creation is not stored yet
 		case !moved: // else its creation was proposed again meanwhile, above a former life
-			return false, &FencedError{Session: s.id, Epoch: epoch, By: h}
+			return false, &FencedError{Session: s.id(), Epoch: epoch, By: h}
 		}
 	}
 }
@@ -208,7 +208,7 @@ func (db *DB[V]) ours(ctx context.Context, s *session[V], read func(context.Cont
 // snapshot reads entries of a resident session, as ours does.
 func (db *DB[V]) snapshot(ctx context.Context, s *session[V], keys ...string) (snap store.Snapshot, err error) {
 	none, err := db.ours(ctx, s, func(ctx context.Context) (h store.Header, err error) {
-		snap, err = db.store.Load(ctx, s.id, keys...)
+		snap, err = db.store.Load(ctx, s.id(), keys...)
 		return snap.Header, err
 	})
 	if none {
@@ -232,7 +232,7 @@ func (db *DB[V]) loadAll(ctx context.Context, s *session[V]) error {
 	cells := make([]*cell[V], len(snap.Entries))
 	bad := make(map[string]error)
 	for i := range snap.Entries {
-		if cells[i], err = db.decode(s.id, &snap.Entries[i]); err != nil {
+		if cells[i], err = db.decode(s.id(), &snap.Entries[i]); err != nil {
 			bad[snap.Entries[i].Key] = err
 		}
 	}
@@ -246,7 +246,7 @@ func (db *DB[V]) loadAll(ctx context.Context, s *session[V]) error {
 	}
 	for key, err := range bad {
 		if s.version(key, db.absent) == nil { // else it was replaced
-			return fmt.Errorf("kvstore: session %q, key %q: %w", s.id, key, err)
+			return fmt.Errorf("kvstore: session %q, key %q: %w", s.id(), key, err)
 		}
 	}
 	for i := range snap.Entries {

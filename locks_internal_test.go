@@ -54,7 +54,7 @@ func (i *inspector) called(what string) {
 		free("the index", &db.sessions.shards[n].mu)
 	}
 	for s := range db.sessions.all() {
-		free("session "+s.id, &s.mu)
+		free("session "+s.id(), &s.mu)
 	}
 	for _, l := range db.lanes {
 		free("a lane", &l.mu)

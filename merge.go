@@ -87,8 +87,8 @@ func (db *DB[V]) residentPage(q *search[V]) (cs []candidate[V], next string) {
 	if q.index == nil {
 		var least leastNames[V]
 		for s := range db.residents() {
-			if s.id >= q.from {
-				least.add(q.Limit, candidate[V]{name: s.id, id: s.id})
+			if s.id() >= q.from {
+				least.add(q.Limit, candidate[V]{name: s.id(), id: s.id()})
 			}
 		}
 		return least.page(q.Limit)
@@ -103,7 +103,7 @@ func (db *DB[V]) residentPage(q *search[V]) (cs []candidate[V], next string) {
 		if len(cs) == q.Limit {
 			return cs, mark
 		}
-		cs = append(cs, candidate[V]{name: mark, id: s.id})
+		cs = append(cs, candidate[V]{name: mark, id: s.id()})
 	}
 	return cs, ""
 }

@@ -78,10 +78,10 @@ func (db *DB[V]) Resident(pred func(id string, v V) bool) iter.Seq2[string, V] {
 				return
 			}
 			c := db.lookHere(s, "")
-			if c == nil || pred != nil && !pred(s.id, c.val) {
+			if c == nil || pred != nil && !pred(s.id(), c.val) {
 				continue
 			}
-			if !yield(s.id, c.val) {
+			if !yield(s.id(), c.val) {
 				return
 			}
 		}

@@ -295,11 +295,11 @@ func inCatalogue(t *testing.T, what string, db *DB[string]) {
 				}
 			}
 			if !slices.IsSorted(s.marks()) {
-				t.Errorf("%s: the marks of %s are not in order: %q", what, s.id, s.marks())
+				t.Errorf("%s: the marks of %s are not in order: %q", what, s.id(), s.marks())
 			}
 			if s.usable(anyLife) == nil {
 				if _, others := db.fitting(s); others {
-					t.Errorf("%s: session %s has the marks %q, which its entries do not", what, s.id, s.marks())
+					t.Errorf("%s: session %s has the marks %q, which its entries do not", what, s.id(), s.marks())
 				}
 			}
 		}
@@ -309,7 +309,7 @@ func inCatalogue(t *testing.T, what string, db *DB[string]) {
 	defer db.terms.mu.Unlock()
 	for m, s := range db.terms.here.From("") {
 		if want[m] != s {
-			t.Errorf("%s: the catalogue has %q, of %s", what, m, s.id)
+			t.Errorf("%s: the catalogue has %q, of %s", what, m, s.id())
 		}
 	}
 	if got := db.terms.here.Len(); got != len(want) {

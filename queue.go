@@ -34,7 +34,7 @@ type ends[V any] struct {
 }
 
 func (tx *Tx[V]) ends(name string, bounds, item byte) ends[V] {
-	return ends[V]{tx, name, bounds, item, checkName(tx.s.id, "queue", name)}
+	return ends[V]{tx, name, bounds, item, checkName(tx.s.id(), "queue", name)}
 }
 
 // at returns where the queue begins and ends.
@@ -50,7 +50,7 @@ func (q *ends[V]) at() (head, tail uint64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	return boundsOf(q.tx.s.id, key, c, q.tx.db.absent)
+	return boundsOf(q.tx.s.id(), key, c, q.tx.db.absent)
 }
 
 // boundsOf returns what the cell of a queue's bounds says.
@@ -118,7 +118,7 @@ func (q *ends[V]) peek(back bool) (c *cell[V], pos uint64, err error) {
 			return c, pos, err
 		}
 	}
-	return nil, 0, errEmpty(q.tx.s.id, q.name)
+	return nil, 0, errEmpty(q.tx.s.id(), q.name)
 }
 
 // next returns the bounds without the item at an end.
@@ -173,7 +173,7 @@ func (q *ends[V]) remove(n int, back bool) (int, error) {
 		return 0, err
 	}
 	if n < 0 {
-		return 0, fmt.Errorf("%w: session %q, queue %q: remove of %d items", ErrInvalid, q.tx.s.id, q.name, n)
+		return 0, fmt.Errorf("%w: session %q, queue %q: remove of %d items", ErrInvalid, q.tx.s.id(), q.name, n)
 	}
 	n = int(min(uint64(n), tail-head))
 	for range n {
@@ -213,7 +213,7 @@ func (q *TxQueue[V]) pushValue(v V, front bool) error {
 	if q.err != nil {
 		return q.err
 	}
-	c, err := q.tx.db.newItem(q.tx.s.id, v)
+	c, err := q.tx.db.newItem(q.tx.s.id(), v)
 	if err != nil {
 		return fmt.Errorf("queue %q: %w", q.name, err)
 	}
@@ -357,7 +357,7 @@ func errEmpty(id, name string) error {
 // pop is that of a queue which has these ends.
 func (st *step[V]) pop(db *DB[V], s *session[V], ch *change[V], place *entry[V], head, tail uint64) error {
 	if head == tail {
-		return errEmpty(s.id, st.name)
+		return errEmpty(s.id(), st.name)
 	}
 	ch.writes = ch.writes[:2]
 	for st.cell = db.absent; head != tail && st.cell == db.absent; head, tail = next(head, tail, !st.front) { // what is not there is passed over

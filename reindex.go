@@ -248,7 +248,7 @@ func (p *reindexing[V]) here(ctx context.Context, s *session[V]) {
 	}
 	db.remark(s)
 	if !db.terms.covers(s.marks(), false) {
-		p.fail(fmt.Errorf("%w: session %q has too many aliases and timers to be indexed", ErrTooLarge, s.id))
+		p.fail(fmt.Errorf("%w: session %q has too many aliases and timers to be indexed", ErrTooLarge, s.id()))
 		return
 	}
 	if s.saved == s.ver && (s.queued || db.lane(s).push(s, db.now())) {

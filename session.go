@@ -12,7 +12,7 @@ import (
 )
 
 // ID returns the session's ID.
-func (h *Session[V]) ID() string { return h.cur.Load().s.id }
+func (h *Session[V]) ID() string { return h.cur.Load().s.id() }
 
 // Epoch returns the number of this node's tenure. It may still rise once after an
 // optimistic Create, until that is stored.
@@ -57,9 +57,9 @@ func (h *Session[V]) do(ctx context.Context, op func(s *session[V], life uint32)
 		}
 		h.db.out(s)
 		if s.outlived(on.life) {
-			return sessionError(s.id, ErrNotFound)
+			return sessionError(s.id(), ErrNotFound)
 		}
-		n, err := h.db.resident(ctx, s.id)
+		n, err := h.db.resident(ctx, s.id())
 		if err != nil {
 			return err
 		}
@@ -67,10 +67,10 @@ func (h *Session[V]) do(ctx context.Context, op func(s *session[V], life uint32)
 		old, epoch, creating := s.epoch, n.epoch, n.creating // s is dead: its epoch does not change
 		n.mu.Unlock()
 		if creating || s.outlived(on.life) {
-			return sessionError(s.id, ErrNotFound) // it was deleted meanwhile, and is made anew: that has an epoch of its own
+			return sessionError(s.id(), ErrNotFound) // it was deleted meanwhile, and is made anew: that has an epoch of its own
 		}
 		if epoch != old {
-			return &FencedError{Session: s.id, Epoch: old, By: store.Header{Session: s.id, Epoch: epoch, Owner: h.db.self}}
+			return &FencedError{Session: s.id(), Epoch: old, By: store.Header{Session: s.id(), Epoch: epoch, Owner: h.db.self}}
 		}
 		h.cur.CompareAndSwap(on, &bond[V]{n, on.life})
 	}
@@ -84,11 +84,14 @@ func (h *Session[V]) Get(ctx context.Context, key string) (v V, err error) {
 	on := h.cur.Load()
 	if key == "" && !h.db.slow.Load() {
 		// If its life is not over now, it was not when the value was looked at.
-		if v, ok := h.db.glance(on.s.front); ok && on.s.life() == on.life {
-			return v, nil
+		if c := h.db.glance(on.s.front); c != nil && on.s.life() == on.life {
+			if h.db.sieve != nil {
+				on.s.visit()
+			}
+			return c.val, nil
 		}
 	}
-	if err := checkKey(on.s.id, key); err != nil {
+	if err := checkKey(on.s.id(), key); err != nil {
 		return v, err
 	}
 	err = h.do(ctx, func(s *session[V], life uint32) error {

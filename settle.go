@@ -53,7 +53,7 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 		case db.reborn(s, r.Header):
 		default:
 			s.mu.Unlock()
-			db.expel(s, f, &FencedError{Session: s.id, Epoch: f.change.Epoch, By: r.Header})
+			db.expel(s, f, &FencedError{Session: s.id(), Epoch: f.change.Epoch, By: r.Header})
 			return
 		}
 	case store.Rejected:
@@ -65,7 +65,7 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 		blamed := f.blamed(r)
 		if blamed == nil {
 			s.mu.Unlock()
-			db.expel(s, f, &RejectedError{Session: s.id, Err: r.Err})
+			db.expel(s, f, &RejectedError{Session: s.id(), Err: r.Err})
 			return
 		}
 		if why = r.Err; len(blamed) == len(f.items) && len(blamed) > 1 && len(r.Keys) == 0 {
@@ -80,11 +80,11 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 	if f.head && !stored && !s.head {
 		s.head = true // and keeps the charge
 	} else if f.head {
-		free += headCost(s.id)
+		free += headCost(s.id())
 	}
 	if len(gone) > 0 && !s.head {
 		s.head = true
-		db.budget.force(headCost(s.id))
+		db.budget.force(headCost(s.id()))
 	}
 	leaves := false
 	if stored {
@@ -132,9 +132,9 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 	}
 	var rejected error
 	if len(lost)+len(gone) > 0 {
-		rejected = &RejectedError{Session: s.id, Keys: bad, Err: why}
+		rejected = &RejectedError{Session: s.id(), Keys: bad, Err: why}
 		aliases, timers := told(gone)
-		db.lost(Lost{Session: s.id, Epoch: s.epoch, Cause: rejected, Entries: lost, Aliases: aliases, Timers: timers})
+		db.lost(Lost{Session: s.id(), Epoch: s.epoch, Cause: rejected, Entries: lost, Aliases: aliases, Timers: timers})
 	}
 	db.budget.release(free)
 	if told := s.wake(f.upto, rejected); rejected != nil && !told {
@@ -146,7 +146,7 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 		if s.deleted {
 			kind = ErrNotFound
 		}
-		db.leave(s, departed, sessionError(s.id, kind))
+		db.leave(s, departed, sessionError(s.id(), kind))
 	}
 	s.mu.Unlock()
 	if leaves {
@@ -236,7 +236,7 @@ func (db *DB[V]) headAgain(s *session[V]) {
 	s.ver++
 	if !s.head {
 		s.head = true
-		db.budget.force(headCost(s.id))
+		db.budget.force(headCost(s.id()))
 	}
 	if !s.queued {
 		db.lane(s).push(s, db.now())

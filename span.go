@@ -132,7 +132,7 @@ func (db *DB[V]) readSpan(ctx context.Context, s *session[V], p part) error {
 		var damaged []string
 		none, err := db.ours(ctx, s, func(ctx context.Context) (store.Header, error) {
 			var err error
-			page, err = ranger.LoadRange(ctx, s.id, store.Range{From: from, To: p.to, KeysOnly: !p.values, Limit: rangePage})
+			page, err = ranger.LoadRange(ctx, s.id(), store.Range{From: from, To: p.to, KeysOnly: !p.values, Limit: rangePage})
 			if damaged = unread(err); damaged != nil {
 				err = nil
 			}
@@ -152,7 +152,7 @@ func (db *DB[V]) readSpan(ctx context.Context, s *session[V], p part) error {
 		for i := range page.Entries {
 			var c *cell[V]
 			if p.values {
-				if c, err = db.decode(s.id, &page.Entries[i]); err != nil {
+				if c, err = db.decode(s.id(), &page.Entries[i]); err != nil {
 					c = nil
 				}
 			}

@@ -44,14 +44,14 @@ func (st *step[V]) take(db *DB[V], s *session[V], ch *change[V]) error {
 	switch st.kind {
 	case stepSwap:
 		if db.versionOf(c) != st.old {
-			return keyError(s.id, st.key, ErrConflict)
+			return keyError(s.id(), st.key, ErrConflict)
 		}
 		ch.writes[0].place = place
 		return nil
 	case stepAdd:
 		return st.add(db, s, ch, place, c)
 	}
-	head, tail, err := boundsOf(s.id, st.key, c, db.absent)
+	head, tail, err := boundsOf(s.id(), st.key, c, db.absent)
 	if err != nil {
 		return err
 	}

@@ -137,15 +137,15 @@ func (db *DB[V]) abide(ctx context.Context, s *session[V], v vigil) error {
 	v.b.finish(nil)
 	if v.waits || v.b.err != nil {
 		if err := v.b.wait(ctx); err != nil {
-			return &unstoredError{s.id, err}
+			return &unstoredError{s.id(), err}
 		}
 	}
 	err := db.harden(ctx)
 	var lost *store.ForgottenError
-	if err == nil || errors.As(err, &lost) && !slices.Contains(lost.Sessions, s.id) {
+	if err == nil || errors.As(err, &lost) && !slices.Contains(lost.Sessions, s.id()) {
 		return nil
 	}
-	return &unstoredError{s.id, err}
+	return &unstoredError{s.id(), err}
 }
 
 // syncAll waits until all that the session has now is stored. If something was rejected since the last one said so, or is while it waits, it
@@ -166,7 +166,7 @@ func (db *DB[V]) syncAll(ctx context.Context, s *session[V]) error {
 	if untold == nil {
 		return nil
 	}
-	return &unstoredError{s.id, untold}
+	return &unstoredError{s.id(), untold}
 }
 
 // tellNow returns what was rejected and nobody was told of, who is told now. Caller holds mu.

@@ -362,12 +362,12 @@ func (db *DB[V]) reterms(s *session[V], ch *change[V]) bool {
 // termed returns, of marks that the session is to have, those that it has after ch, of which reterms holds. Caller holds mu.
 func (db *DB[V]) termed(s *session[V], ch *change[V], marks []string) []string {
 	if ch.ending {
-		marks = remarked(s.id, db.terms.all, marks, nil) // the new life is empty
+		marks = remarked(s.id(), db.terms.all, marks, nil) // the new life is empty
 	}
 	for i := range ch.writes {
 		w := &ch.writes[i]
 		if of := db.terms.of(w.key); of != nil {
-			marks = remarked(s.id, of, marks, db.termsOf(w.cell))
+			marks = remarked(s.id(), of, marks, db.termsOf(w.cell))
 		}
 	}
 	return marks
@@ -385,7 +385,7 @@ func (db *DB[V]) fitting(s *session[V]) (next []string, others bool) {
 			return
 		}
 		if terms := db.termsOf(c); !same(of, marks, terms) {
-			next, stale = remarked(s.id, of, next, terms), append(stale, key)
+			next, stale = remarked(s.id(), of, next, terms), append(stale, key)
 		}
 	}
 	look("", db.terms.main)
@@ -399,7 +399,7 @@ func (db *DB[V]) fitting(s *session[V]) (next []string, others bool) {
 	if s.x != nil {
 		aliases = s.x.aliases
 	}
-	if limitNames(s.id, aliases, next) != nil {
+	if limitNames(s.id(), aliases, next) != nil {
 		next = marks
 		for _, key := range stale {
 			next = db.terms.without(next, key)

@@ -94,7 +94,7 @@ func (tx *Tx[V]) After(name string, d time.Duration, payload V) error {
 	if tx.over {
 		return errOver
 	}
-	at, err := fromNow(tx.s.id, "a timer that fires", d)
+	at, err := fromNow(tx.s.id(), "a timer that fires", d)
 	if err != nil {
 		return err
 	}
@@ -112,15 +112,15 @@ func (tx *Tx[V]) At(name string, at time.Time, payload V) error {
 		return errOver
 	}
 	if at.IsZero() {
-		return fmt.Errorf("%w: session %q: timer %q at the zero time: Cancel takes a timer away", ErrInvalid, tx.s.id, name)
+		return fmt.Errorf("%w: session %q: timer %q at the zero time: Cancel takes a timer away", ErrInvalid, tx.s.id(), name)
 	}
-	if err := checkName(tx.s.id, "timer", name); err != nil {
+	if err := checkName(tx.s.id(), "timer", name); err != nil {
 		return err
 	}
 	if err := tx.db.keepsMarks(tx.ctx, "timers"); err != nil {
 		return err
 	}
-	c, err := tx.db.newItem(tx.s.id, payload)
+	c, err := tx.db.newItem(tx.s.id(), payload)
 	if err != nil {
 		return fmt.Errorf("timer %q: %w", name, err)
 	}
@@ -135,7 +135,7 @@ func (tx *Tx[V]) Cancel(name string) error {
 	if tx.over {
 		return errOver
 	}
-	if err := checkName(tx.s.id, "timer", name); err != nil {
+	if err := checkName(tx.s.id(), "timer", name); err != nil {
 		return err
 	}
 	tx.disarm(name)
@@ -147,7 +147,7 @@ func (tx *Tx[V]) Timer(name string) (t Timer, payload V, err error) {
 	if tx.over {
 		return t, payload, errOver
 	}
-	if err := checkName(tx.s.id, "timer", name); err != nil {
+	if err := checkName(tx.s.id(), "timer", name); err != nil {
 		return t, payload, err
 	}
 	c, err := tx.cell(timerKey(name))
@@ -159,7 +159,7 @@ func (tx *Tx[V]) Timer(name string) (t Timer, payload V, err error) {
 		return t, payload, err
 	}
 	if c == tx.db.absent || due == 0 {
-		return t, payload, fmt.Errorf("%w: session %q, timer %q", ErrNotFound, tx.s.id, name)
+		return t, payload, fmt.Errorf("%w: session %q, timer %q", ErrNotFound, tx.s.id(), name)
 	}
 	return Timer{name, due.Std()}, c.val, nil
 }
@@ -287,11 +287,11 @@ func (db *DB[V]) fire(ctx context.Context, h *Session[V], r *ringer[V], t Timer)
 		defer func() {
 			if v := recover(); v != nil {
 				db.count.hookPanics.Add(1)
-				db.log.Error("kvstore: the function of OnTimer panicked", "session", tx.s.id, "timer", t.Name, "panic", v)
+				db.log.Error("kvstore: the function of OnTimer panicked", "session", tx.s.id(), "timer", t.Name, "panic", v)
 				err = fmt.Errorf("kvstore: the function of OnTimer panicked: %v", v)
 			}
 		}()
-		return r.f(ctx, tx, Firing[V]{Session: tx.s.id, Epoch: epoch, Name: t.Name, At: t.At, Payload: c.val})
+		return r.f(ctx, tx, Firing[V]{Session: tx.s.id(), Epoch: epoch, Name: t.Name, At: t.At, Payload: c.val})
 	})
 	if errors.Is(err, errStale) {
 		return nil

@@ -91,7 +91,7 @@ func (tx *Tx[V]) PutFor(key string, v V, d time.Duration) error {
 	if tx.over {
 		return errOver
 	}
-	at, err := fromNow(tx.s.id, "an entry that expires", d)
+	at, err := fromNow(tx.s.id(), "an entry that expires", d)
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (tx *Tx[V]) ExpireAfter(d time.Duration) error {
 	if tx.over {
 		return errOver
 	}
-	at, err := fromNow(tx.s.id, "to expire", d)
+	at, err := fromNow(tx.s.id(), "to expire", d)
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (tx *Tx[V]) ExpireIdle(d time.Duration) error {
 	case tx.over:
 		return errOver
 	case d < 0:
-		return fmt.Errorf("%w: session %q: an idle time of %v: want 0 for none, or more", ErrInvalid, tx.s.id, d)
+		return fmt.Errorf("%w: session %q: an idle time of %v: want 0 for none, or more", ErrInvalid, tx.s.id(), d)
 	case d == 0:
 		tx.set(idleKey, tx.db.absent)
 		return nil
@@ -147,7 +147,7 @@ func (tx *Tx[V]) Touch() error {
 		return err
 	}
 	if idle == 0 {
-		return fmt.Errorf("%w: Touch of session %q, which has no idle time: see ExpireIdle", ErrInvalid, tx.s.id)
+		return fmt.Errorf("%w: Touch of session %q, which has no idle time: see ExpireIdle", ErrInvalid, tx.s.id())
 	}
 	if !tx.expire {
 		tx.touch = idle
@@ -165,7 +165,7 @@ func (tx *Tx[V]) idle() (time.Duration, error) {
 	}
 	d, err := parseIdle(rawOf(c))
 	if err != nil {
-		return 0, &store.CorruptError{Session: tx.s.id, Key: idleKey, Reason: err.Error()}
+		return 0, &store.CorruptError{Session: tx.s.id(), Key: idleKey, Reason: err.Error()}
 	}
 	return d, nil
 }

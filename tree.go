@@ -129,7 +129,7 @@ func (tx *Tx[V]) Rename(from, to string) (n int, err error) {
 	if err := tx.usable(from, to); err != nil {
 		return 0, err
 	}
-	switch id := tx.s.id; {
+	switch id := tx.s.id(); {
 	case from == "" || to == "":
 		return 0, fmt.Errorf("%w: session %q: rename of %q to %q: the empty path cannot be renamed", ErrInvalid, id, from, to)
 	case from == to, below(from).has(to), below(to).has(from):
@@ -144,7 +144,7 @@ func (tx *Tx[V]) Rename(from, to string) (n int, err error) {
 		return 0, err
 	}
 	if there || len(taken) > 0 {
-		return 0, keyError(tx.s.id, to, ErrExists)
+		return 0, keyError(tx.s.id(), to, ErrExists)
 	}
 	keys, err := tx.keys(from)
 	if err != nil {
@@ -152,7 +152,7 @@ func (tx *Tx[V]) Rename(from, to string) (n int, err error) {
 	}
 	keys = append(keys, from)
 	for _, key := range keys {
-		if err := checkKey(tx.s.id, to+key[len(from):]); err != nil {
+		if err := checkKey(tx.s.id(), to+key[len(from):]); err != nil {
 			return 0, err
 		}
 	}
@@ -163,13 +163,13 @@ func (tx *Tx[V]) Rename(from, to string) (n int, err error) {
 	moved, now := make(map[string]*cell[V], len(keys)), time.Now()
 	for i, key := range keys {
 		if c := cells[i]; c != tx.db.absent && !c.expires.Past(now) {
-			if moved[key], err = tx.db.newCell(tx.s.id, to+key[len(from):], c.val, c.expires.Std()); err != nil {
+			if moved[key], err = tx.db.newCell(tx.s.id(), to+key[len(from):], c.val, c.expires.Std()); err != nil {
 				return 0, err
 			}
 		}
 	}
 	if len(moved) == 0 {
-		return 0, keyError(tx.s.id, from, ErrNotFound)
+		return 0, keyError(tx.s.id(), from, ErrNotFound)
 	}
 	for _, key := range keys {
 		if c := moved[key]; c != nil {

@@ -80,7 +80,7 @@ func (h *Session[V]) update(ctx context.Context, ack Ack, f func(tx *Tx[V]) erro
 				return err
 			}
 			h.db.count.conflicts.Add(1)
-			if err := h.db.standBack(ctx, s.id, conflicts); err != nil {
+			if err := h.db.standBack(ctx, s.id(), conflicts); err != nil {
 				return err
 			}
 		}
@@ -137,7 +137,7 @@ func (tx *Tx[V]) encodable() error {
 	}
 	for i := range tx.writes {
 		if w := &tx.writes[i]; w.cell != tx.db.absent {
-			if err := tx.db.encodable(tx.s.id, w.key, w.cell); err != nil {
+			if err := tx.db.encodable(tx.s.id(), w.key, w.cell); err != nil {
 				return err
 			}
 		}
@@ -195,7 +195,7 @@ func (tx *Tx[V]) Get(key string) (v V, err error) {
 		return v, err
 	}
 	if c == tx.db.absent || c.expires.Past(time.Now()) {
-		return v, keyError(tx.s.id, key, ErrNotFound)
+		return v, keyError(tx.s.id(), key, ErrNotFound)
 	}
 	return c.val, nil
 }
@@ -206,7 +206,7 @@ func (tx *Tx[V]) usable(keys ...string) error {
 		return errOver
 	}
 	for _, key := range keys {
-		if err := checkKey(tx.s.id, key); err != nil {
+		if err := checkKey(tx.s.id(), key); err != nil {
 			return err
 		}
 	}
@@ -329,7 +329,7 @@ func (tx *Tx[V]) PutUntil(key string, v V, at time.Time) error {
 	if tx.over {
 		return errOver
 	}
-	c, err := tx.db.newCell(tx.s.id, key, v, at)
+	c, err := tx.db.newCell(tx.s.id(), key, v, at)
 	if err != nil {
 		return err
 	}
@@ -342,7 +342,7 @@ func (tx *Tx[V]) Delete(key string) error {
 	if tx.over {
 		return errOver
 	}
-	if err := checkKey(tx.s.id, key); err != nil {
+	if err := checkKey(tx.s.id(), key); err != nil {
 		return err
 	}
 	tx.set(key, tx.db.absent)

@@ -170,8 +170,8 @@ var inside = []mutation{
 	{"a timer does not look at its payload", "timer.go",
 		`		c, err := tx.cell(timerKey(t.Name))`, `		c, err := new(cell[V]), error(nil)`, "TestTimers|TestTimerChangesWhileItFires"},
 	{"what a failed timer has changed stays", "timer.go",
-		`		return r.f(ctx, tx, Firing[V]{Session: tx.s.id, Epoch: epoch, Name: t.Name, At: t.At, Payload: c.val})
-`, `		_ = r.f(ctx, tx, Firing[V]{Session: tx.s.id, Epoch: epoch, Name: t.Name, At: t.At, Payload: c.val})
+		`		return r.f(ctx, tx, Firing[V]{Session: tx.s.id(), Epoch: epoch, Name: t.Name, At: t.At, Payload: c.val})
+`, `		_ = r.f(ctx, tx, Firing[V]{Session: tx.s.id(), Epoch: epoch, Name: t.Name, At: t.At, Payload: c.val})
 		return nil
 `, "TestTimersFail"},
 	{"one timer that fails stops the others", "clock.go",

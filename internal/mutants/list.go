@@ -123,14 +123,14 @@ var core = []mutation{
 `, `			free += int64(it.charge)
 `, "TestFaults"},
 	{"a session that was fenced stays in memory", "settle.go",
-		`			db.expel(s, f, &FencedError{Session: s.id, Epoch: f.change.Epoch, By: r.Header})
+		`			db.expel(s, f, &FencedError{Session: s.id(), Epoch: f.change.Epoch, By: r.Header})
 			return
 `, `			return
 `, "TestFaultsFencedInFlight|TestLostByAFence"},
 	{"one bad entry takes its session along", "settle.go",
 		`if blamed == nil {`, `if true {`, "TestPoison"},
 	{"what was rejected is not told", "settle.go",
-		`		db.lost(Lost{Session: s.id, Epoch: s.epoch, Cause: rejected, Entries: lost, Aliases: aliases, Timers: timers})
+		`		db.lost(Lost{Session: s.id(), Epoch: s.epoch, Cause: rejected, Entries: lost, Aliases: aliases, Timers: timers})
 `, `		_, _ = aliases, timers
 `, "TestPoison"},
 	{"what was rejected is not told by the next Sync", "settle.go",
@@ -213,7 +213,7 @@ var core = []mutation{
 	{"dirty sessions are evicted", "resident.go",
 		`return s.saved == s.ver && !s.queued && !s.flying && !s.head &&`, `return true &&`, "Evict"},
 	{"an evicted session's lives are forgotten", "lifeline.go",
-		`line := db.lifelines.find(s.id); line != nil`, `line := db.lifelines.find(s.id); line != nil && line.id == ""`, "TestHandleOfAFormerLife"},
+		`line := db.lifelines.find(s.id()); line != nil`, `line := db.lifelines.find(s.id()); line != nil && line.id == ""`, "TestHandleOfAFormerLife"},
 	{"an evicted session's handle takes the epoch of the next life for a fence", "lifeline.go",
 		`if s.x != nil && s.x.line != nil {
 		return`, `if false {
@@ -248,6 +248,14 @@ var core = []mutation{
 	{"index: the slot stays when a session goes", "index.go",
 		`				g.tags.Store(tags &^ (0xff << (8 * slot)))
 `, ``, "Index"},
+	{"index: a tag is taken for the ID", "kvstore.go",
+		`	if f == nil || !f.is(id) {
+		f = db.sessions.search(hash, id)`, `	if f == nil {
+		f = db.sessions.search(hash, id)`, "TestGetTellsSessionsApart"},
+	{"index: who has an ID keeps the session", "index.go",
+		`	s.session.Store(nil) // who`, `	// who`, "TestKeptIDKeepsNoSession"},
+	{"front: the end of an ID is not compared", "front.go",
+		` && *(*[16]byte)(unsafe.Add(p, n-16)) == *(*[16]byte)(unsafe.Add(q, n-16))`, ``, "TestFrontID"},
 	{"a transaction does not check what it read", "tx.go",
 		`		if s.version(r.key, absent) != r.cell {`, `		if s.version(r.key, absent) != r.cell && false {`, "Update|Tx|Conflict|TestStorm"},
 	{"a transaction is not tried before it is made", "tx.go",
@@ -292,7 +300,7 @@ var core = []mutation{
 `, `	err := error(nil)
 `, "TestBarrier"},
 	{"what another session lost is an error of this one's Sync", "sync.go",
-		` && !slices.Contains(lost.Sessions, s.id)`, ` && false`, "TestForgotten"},
+		` && !slices.Contains(lost.Sessions, s.id())`, ` && false`, "TestForgotten"},
 	{"Flush does not wait until it is durable", "sync.go",
 		`	if err := db.harden(ctx); err != nil {
 		return fmt.Errorf`, `	if err := error(nil); err != nil {
@@ -417,11 +425,11 @@ var core = []mutation{
 		`(f.change.Birth == 0 || f.s.blind)`, `f.change.Birth == 0`, "TestLostEndOfWhatMayBeStored"},
 	{"a strict node serves what it may have given away", "lease.go",
 		`	case s.x != nil && s.x.regain > s.saved:
-		return sessionError(s.id, ErrSuspended)
+		return sessionError(s.id(), ErrSuspended)
 `, ``, "TestStrictAfterAReleaseGivenUp"},
 	{"a strict node reads what it is giving away", "lease.go",
 		`	case s.release:
-		return sessionError(s.id, ErrReleased)
+		return sessionError(s.id(), ErrReleased)
 `, ``, "TestStrictAfterAReleaseGivenUp"},
 
 	// Locks: which may be held while another is taken, and what none is held across.
