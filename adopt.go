@@ -150,7 +150,7 @@ func (db *DB[V]) found(ctx context.Context, s *session[V], how how) (again bool,
 		db.vacate(s) // the store is to be asked; who wanted to create it tries again
 	}
 	s.mu.Lock()
-	state, err, release := s.state, s.usable(anyLife), s.release
+	state, err, release := s.state, s.usable(anyLife), s.has(release)
 	if s.vacant() && how == vacant {
 		err = nil
 	}
@@ -329,8 +329,8 @@ func unread(err error) (keys []string) {
 // rehydrate makes a resident session of what the store returned. Of the keys asked
 // for, those that are neither in entries nor unread are known not to exist.
 func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread []string, why Cause, gen uint32) *session[V] {
-	s := newSession[V](h.Session, db.sessions.hash(h.Session), h.Epoch)
-	s.complete = why == CauseCreate
+	s := db.newSession(h.Session, h.Epoch)
+	s.setIf(complete, why == CauseCreate)
 	s.verified.Store(gen)
 	if len(h.Aliases) > 0 || h.Schema > db.opt.Schema {
 		x := s.more()
@@ -380,8 +380,8 @@ func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread 
 // never higher than by one above what the store has: so whoever else makes the session, and deletes it, uses that
 // number up, and an attempt of ours that arrives later brings nothing back.
 func (db *DB[V]) vacancy(id string) *session[V] {
-	s := newSession[V](id, db.sessions.hash(id), 1)
-	s.complete, s.creating, s.deleted = true, true, true
+	s := db.newSession(id, 1)
+	s.set(complete | creating | deleted)
 	s.main.cell.Store(db.absent)
 	s.verified.Store(db.lease.gen.Load())
 	return s
@@ -493,8 +493,8 @@ func (db *DB[V]) expel(s *session[V], f *flight[V], why error) {
 // unsaved describes all of a session that is not stored, and what it holds of the
 // budget. Caller holds mu, and takes the session out of memory.
 func (db *DB[V]) unsaved(s *session[V], f *flight[V]) (l Lost, free int64) {
-	l = Lost{Session: s.id(), Epoch: s.epoch, Created: s.creating, head: s.head}
-	l.Deleted = s.deleted && s.ver > 0 || s.wipe && (!s.creating || s.blind || f != nil && f.begins())
+	l = Lost{Session: s.id(), Epoch: s.epoch, Created: s.has(creating), head: s.has(head)}
+	l.Deleted = s.has(deleted) && s.ver > 0 || s.has(wipe) && (!s.has(creating) || s.has(blind) || f != nil && f.begins())
 	if f != nil {
 		l.Deleted = l.Deleted || f.ends()
 		free += db.flightCharge(f)
@@ -507,7 +507,7 @@ func (db *DB[V]) unsaved(s *session[V], f *flight[V]) (l Lost, free int64) {
 	}
 	// Their dirty marks stay: they tell discard what is reported here.
 	free += s.charges()
-	if s.head {
+	if s.has(head) {
 		free += headCost(s.id())
 	}
 	if s.main.dirty {

@@ -105,5 +105,5 @@ func (s *session[V]) completed(c *store.Claim) {
 			return // who asks for all of it, asks the store, and is told
 		}
 	}
-	s.complete = len(c.Unread) == 0
+	s.assign(complete, len(c.Unread) == 0)
 }

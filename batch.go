@@ -68,29 +68,29 @@ func (b *batch[V]) reset() {
 // collect takes what is dirty in s, between two of its transactions. It reports false if there is
 // nothing to take. Caller holds s.mu.
 func (b *batch[V]) collect(db *DB[V], s *session[V]) bool {
-	s.queued = false
+	s.unset(queued)
 	since := s.since
 	s.since = 0
 	if s.state != live {
 		return false
 	}
-	f := flight[V]{s: s, ver: s.ver, upto: s.ver, since: since, life: s.life(), head: s.head}
+	f := flight[V]{s: s, ver: s.ver, upto: s.ver, since: since, life: s.life(), head: s.has(head)}
 	first := len(b.items)
-	if s.tomb && !s.deleted && !s.creating {
+	if s.has(tomb) && !s.has(deleted) && !s.has(creating) {
 		b.bury(db, f)
 		return true
 	}
 	// Probing takes one entry at a time, in the order in which they became dirty; the main one, which has no place in it, every
 	// other time: none that changes all the time keeps another from its turn.
-	mainWaits := s.probing && s.x != nil && s.x.probed && len(s.x.dirty) > 0
+	mainWaits := s.has(probing) && s.x != nil && s.x.probed && len(s.x.dirty) > 0
 	if s.main.dirty && !mainWaits {
 		b.take(db, "", &s.main)
 	}
 	whole := !s.main.dirty
 	if x := s.x; x != nil {
-		x.probed = s.probing && len(b.items) > first
+		x.probed = s.has(probing) && len(b.items) > first
 		n := 0
-		for ; n < len(x.dirty) && !(s.probing && len(b.items) > first); n++ {
+		for ; n < len(x.dirty) && !(s.has(probing) && len(b.items) > first); n++ {
 			d := x.dirty[n]
 			d.listed = false
 			if d.dirty {
@@ -103,7 +103,7 @@ func (b *batch[V]) collect(db *DB[V], s *session[V]) bool {
 		whole = whole && left == 0
 	}
 	if whole {
-		s.probing, s.head = false, false
+		s.unset(probing | head)
 	} else {
 		f.ver, f.head = s.saved, false // the header goes with the last part
 	}
@@ -113,15 +113,15 @@ func (b *batch[V]) collect(db *DB[V], s *session[V]) bool {
 	// with a lower one can hold a newer value. It counts for the whole DB, so that a session
 	// that is deleted, leaves, and is created again goes on above its tombstone.
 	seq := db.seq.Add(1)
-	s.flying = true
-	if s.deleted && s.creating && !s.blind {
+	s.set(flying)
+	if s.has(deleted) && s.has(creating) && !s.has(blind) {
 		f.void = true // made and deleted before the store heard of it
 	} else {
-		s.tomb = s.tomb || s.deleted
+		s.setIf(tomb, s.has(deleted))
 	}
 	f.change = store.Change{
 		Session: s.id(), Owner: db.self, Epoch: s.epoch, Seq: seq,
-		Create: s.creating || s.tomb, Wipe: s.wipe, Delete: s.deleted, Release: s.release && whole,
+		Create: s.has(creating) || s.has(tomb), Wipe: s.has(wipe), Delete: s.has(deleted), Release: s.has(release) && whole,
 		Expires: store.Time(s.expires.Load()),
 	}
 	f.change.Schema = db.opt.Schema
@@ -129,13 +129,13 @@ func (b *batch[V]) collect(db *DB[V], s *session[V]) bool {
 		s.x.sinks(f.change.Expires)
 		f.change.Aliases, f.change.Schema = s.x.names(), max(s.x.schema, db.opt.Schema)
 	}
-	if s.creating {
+	if s.has(creating) {
 		if x := s.more(); x.birth == 0 {
 			x.birth = seq
 		}
 		f.change.Birth = s.x.birth
 	}
-	s.wipe = false
+	s.unset(wipe)
 	b.flights = append(b.flights, f)
 	return true
 }
@@ -147,7 +147,7 @@ func (b *batch[V]) bury(db *DB[V], f flight[V]) {
 	s := f.s
 	f.ver, f.head = s.saved, false
 	f.change = store.Change{Session: s.id(), Owner: db.self, Epoch: s.epoch, Seq: db.seq.Add(1), Create: true, Delete: true}
-	s.flying = true
+	s.set(flying)
 	b.flights = append(b.flights, f)
 }
 
@@ -206,7 +206,7 @@ func (f *flight[V]) finish(puts []store.Entry, deletes []string) ([]store.Entry,
 }
 
 // ends reports whether a life that the store may have on record ends with the flight. Caller holds the session's mu.
-func (f *flight[V]) ends() bool { return f.change.Wipe && (f.change.Birth == 0 || f.s.blind) }
+func (f *flight[V]) ends() bool { return f.change.Wipe && (f.change.Birth == 0 || f.s.has(blind)) }
 
 // begins reports whether the store has a life on record, which has ended since, if the flight gets there. Caller holds the session's mu.
 func (f *flight[V]) begins() bool {

@@ -100,7 +100,8 @@ func (l *lane[V]) push(s *session[V], now int64) bool {
 		l.kicked = true
 	}
 	l.mu.Unlock()
-	s.queued, s.since = true, now
+	s.set(queued)
+	s.since = now
 	if first || full {
 		l.rouse()
 	}
@@ -303,10 +304,11 @@ func (l *lane[V]) eldest() int64 {
 // the batch that it was in. Caller holds the session's mu, and has merged its flush back.
 func (l *lane[V]) again(s *session[V], alone bool) {
 	if alone {
-		s.fails = min(s.fails+1, 60)
-		s.more().due = l.db.now() + l.db.backoff(int(s.fails))
+		x := s.more()
+		x.fails = min(x.fails+1, 60)
+		x.due = l.db.now() + l.db.backoff(int(x.fails))
 	}
-	if s.queued { // it changed meanwhile, and is in the queue, or was and is ready
+	if s.has(queued) { // it changed meanwhile, and is in the queue, or was and is ready
 		l.mu.Lock()
 		if l.since == 0 || s.since < l.since {
 			l.since = s.since
@@ -314,7 +316,8 @@ func (l *lane[V]) again(s *session[V], alone bool) {
 		l.mu.Unlock()
 		return
 	}
-	s.queued, s.turn = true, 0
+	s.set(queued)
+	s.turn = 0
 	if !alone {
 		l.back = append(l.back, s)
 		return

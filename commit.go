@@ -122,7 +122,7 @@ func (db *DB[V]) commit(ctx context.Context, s *session[V], ch *change[V]) error
 				s.expires.Store(int64(ch.end)) // its alarm goes off before, and is set anew then
 			}
 			if db.sieve != nil {
-				s.visited.Store(true)
+				s.visit()
 			}
 			s.mu.Unlock()
 			db.budget.release(room)
@@ -145,7 +145,7 @@ func (db *DB[V]) commit(ctx context.Context, s *session[V], ch *change[V]) error
 			db.budget.release(room)
 			return err
 		}
-		if !s.queued && !db.lane(s).push(s, db.now()) {
+		if !s.has(queued) && !db.lane(s).push(s, db.now()) {
 			s.mu.Unlock()
 			db.budget.release(room)
 			return ErrClosed
@@ -193,7 +193,7 @@ func (db *DB[V]) admit(s *session[V], ch *change[V]) error {
 	} else if ch.birth {
 		return sessionError(s.id(), ErrExists)
 	}
-	if s.release {
+	if s.has(release) {
 		return sessionError(s.id(), ErrReleased)
 	}
 	if err := s.unchanged(ch.reads, ch.tree, ch.shape, db.absent); err != nil {
@@ -219,7 +219,7 @@ func (db *DB[V]) need(s *session[V], ch *change[V]) int64 {
 	if ch.ending {
 		n -= s.charges()
 	}
-	if (ch.expire || ch.ending || ch.aliases.any() || ch.marks.any()) && !s.head {
+	if (ch.expire || ch.ending || ch.aliases.any() || ch.marks.any()) && !s.has(head) {
 		n += headCost(s.id())
 	}
 	for i := range ch.writes {
@@ -263,20 +263,20 @@ func (db *DB[V]) change(s *session[V], ch *change[V]) {
 	if ch.ending {
 		db.tellSession(s)
 		db.end(s)
-		s.deleted = ch.del
+		s.assign(deleted, ch.del)
 	}
 	if ch.expire {
-		s.head = true
+		s.set(head)
 		db.moveEnd(s, ch.expires)
 	} else if ch.end != 0 {
 		s.expires.Store(int64(ch.end))
 	}
 	if ch.aliases.any() {
-		s.head = true
+		s.set(head)
 		db.setAliases(s, ch.aliases.add)
 	}
 	if ch.marks.any() {
-		s.head = true
+		s.set(head)
 		db.setMarks(s, ch.marks.next)
 	}
 	for i := range ch.writes {
@@ -286,7 +286,7 @@ func (db *DB[V]) change(s *session[V], ch *change[V]) {
 		db.set(s, &ch.writes[i])
 	}
 	if db.sieve != nil {
-		s.visited.Store(true)
+		s.visit()
 	}
 	if r != nil {
 		if ch.ending && !ch.del {
@@ -383,7 +383,7 @@ func (db *DB[V]) end(s *session[V]) {
 		db.names.leave(s, s.x.aliases...)
 		s.x.rest, s.x.own, s.x.dirty, s.x.loads, s.x.parts, s.x.known, s.x.aliases = nil, shelf[V]{}, nil, nil, nil, nil, nil
 	}
-	if !s.deleted || s.ver > 1 { // else it is the beginning of the first life
+	if !s.has(deleted) || s.ver > 1 { // else it is the beginning of the first life
 		s.fate.Add(2) // before anything of the next life is there
 		if s.x != nil && s.x.line != nil {
 			s.x.line.life.Store(s.life())
@@ -393,5 +393,5 @@ func (db *DB[V]) end(s *session[V]) {
 	if s.x != nil {
 		s.x.floor = 0
 	}
-	s.complete, s.wipe, s.head = true, true, true
+	s.set(complete | wipe | head)
 }

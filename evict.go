@@ -21,6 +21,7 @@ type sieve[V any] struct {
 type place[V any] struct {
 	s            *session[V]
 	newer, older *place[V]
+	taken        bool // it is in the list
 }
 
 // places is a list of them, newest first.
@@ -58,9 +59,9 @@ func (l *places[V]) remove(p *place[V]) {
 func (v *sieve[V]) insert(s *session[V]) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if s.place == nil && !s.dead() {
-		s.place = &place[V]{s: s}
-		v.list.push(s.place)
+	if p := &s.sieved().place; !p.taken && !s.dead() {
+		p.taken = true
+		v.list.push(p)
 	}
 }
 
@@ -68,14 +69,15 @@ func (v *sieve[V]) insert(s *session[V]) {
 func (v *sieve[V]) remove(s *session[V]) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if s.place == nil {
+	p := &s.sieved().place
+	if !p.taken {
 		return
 	}
-	if v.hand == s.place {
-		v.hand = s.place.newer
+	if v.hand == p {
+		v.hand = p.newer
 	}
-	v.list.remove(s.place)
-	s.place = nil
+	v.list.remove(p)
+	p.taken, p.newer, p.older = false, nil, nil // who holds this one holds no other
 }
 
 // candidate moves the hand to the next session that was not touched; nil if there are not too many.
@@ -91,7 +93,7 @@ func (v *sieve[V]) candidate() *session[V] {
 			p = v.list.oldest
 		}
 		v.hand = p.newer
-		if !p.s.visited.Swap(false) {
+		if !p.s.sieved().visited.Swap(false) {
 			return p.s
 		}
 	}
@@ -107,7 +109,7 @@ func (v *sieve[V]) shrink(db *DB[V], newcomer *session[V]) {
 			return
 		}
 		s.mu.Lock()
-		goes := s.state == live && s.clean() && !s.release && s != newcomer
+		goes := s.state == live && s.clean() && !s.has(release) && s != newcomer
 		if goes && s.behind() { // else the end that it has in memory would be forgotten
 			db.headAgain(s)
 			goes = false
@@ -121,7 +123,7 @@ func (v *sieve[V]) shrink(db *DB[V], newcomer *session[V]) {
 			db.count.evicted.Add(1)
 			continue
 		}
-		s.visited.Store(true)
+		s.visit()
 		pinned++
 	}
 }

@@ -69,7 +69,7 @@ func (db *DB[V]) expireNow(a alarm[V], now time.Time) {
 	s := a.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != live || s.deleted {
+	if s.state != live || s.has(deleted) {
 		return
 	}
 	again := func(t store.Time) {
@@ -101,7 +101,7 @@ func (db *DB[V]) expireNow(a alarm[V], now time.Time) {
 	case !at.Past(now):
 		again(at)
 		return
-	case s.release: // it leaves, most likely; else its turn comes again
+	case s.has(release): // it leaves, most likely; else its turn comes again
 		again(later)
 		return
 	}
@@ -114,7 +114,7 @@ func (db *DB[V]) expireNow(a alarm[V], now time.Time) {
 		again(later)
 		return
 	}
-	if !s.queued && !db.lane(s).push(s, db.now()) {
+	if !s.has(queued) && !db.lane(s).push(s, db.now()) {
 		db.budget.release(need)
 		return // closing; the store judges the expiry, too
 	}
@@ -203,7 +203,7 @@ func (db *DB[V]) tellSession(s *session[V]) {
 			db.tellEntry(s, key, c)
 		}
 	}
-	if s.deleted || !s.expired() {
+	if s.has(deleted) || !s.expired() {
 		return
 	}
 	e := Expired{Session: s.id(), Epoch: s.epoch, Whole: true, At: store.Time(s.expires.Load()).Std()}

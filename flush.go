@@ -126,13 +126,14 @@ func (l *lane[V]) gather(b *batch[V], ahead bool) (suspect, ok bool) {
 		s, taken := (*from)[0], false
 		s.mu.Lock()
 		if urgent {
-			s.urged = false
+			s.unset(urged)
 		}
-		switch alone := s.fails > 0; {
-		case s.flying && urgent: // it is in this batch, and someone waits for what changed since: in the next one
-			s.urged, from = true, nil
-		case s.flying: // likewise, and it is in the queue, for its own time
-		case !s.queued: // it was flushed before its turn
+		switch alone := s.failed() > 0; {
+		case s.has(flying) && urgent: // it is in this batch, and someone waits for what changed since: in the next one
+			s.set(urged)
+			from = nil
+		case s.has(flying): // likewise, and it is in the queue, for its own time
+		case !s.has(queued): // it was flushed before its turn
 		case alone && urgent: // it has a time of its own, and is in another list
 		case alone && s.x != nil && s.x.due > now: // it changed, and came by the queue
 			s.turn = 0
@@ -188,7 +189,10 @@ func (l *lane[V]) land(b *batch[V]) bool {
 // recall takes back what was collected a moment ago. Caller holds the session's mu, and has not let go of it since.
 func (db *DB[V]) recall(f *flight[V]) {
 	s := f.s
-	s.flying, s.head, s.wipe, f.ended = false, s.head || f.head, s.wipe || f.change.Wipe, true
+	s.unset(flying)
+	s.setIf(head, f.head)
+	s.setIf(wipe, f.change.Wipe)
+	f.ended = true
 	db.land(f, false, nil)
 }
 

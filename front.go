@@ -5,7 +5,7 @@ import (
 	"unsafe"
 )
 
-// front is what a read touches of a session: the index holds it, and it ends with the bytes of the ID, so that an ID of up to 30
+// front is what a read touches of a session: the index holds it, and it ends with the bytes of the ID, so that an ID of up to 26
 // bytes is in the same cache line.
 //
 // It is an object of its own for the garbage collector's sake. The index is in the order of hashes, so from there the
@@ -16,11 +16,12 @@ import (
 // The ID that the caller gave is copied: it may be a part of something larger, which would be kept by it. An ID that is handed out
 // keeps the front, and no more once the session has left: remove cuts it off.
 type front[V any] struct {
-	main    entry[V] // the entry of the empty key
-	session atomic.Pointer[session[V]]
-	expires atomic.Int64 // of the session: store.Time; written under its mu
-	size    uint16       // of the ID
-	text    [6]byte      // the ID begins here, and goes on behind the front
+	main     entry[V] // the entry of the empty key
+	session  atomic.Pointer[session[V]]
+	expires  atomic.Int64  // of the session: store.Time; written under its mu
+	verified atomic.Uint32 // the lease's gen in which the store last confirmed the ownership
+	size     uint16        // of the ID
+	text     [2]byte       // the ID begins here, and goes on behind the front
 }
 
 // fronted is a front with room for a longer ID.
@@ -82,9 +83,9 @@ func (f *front[V]) whole() *session[V] {
 	return f.session.Load()
 }
 
-// visit tells the sieve that the session was used.
+// visit tells the sieve, which there is, that the session was used.
 func (f *front[V]) visit() {
-	if s := f.session.Load(); s != nil && !s.visited.Load() {
-		s.visited.Store(true)
+	if s := f.session.Load(); s != nil {
+		s.visit()
 	}
 }

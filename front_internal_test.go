@@ -44,9 +44,9 @@ func TestFrontID(t *testing.T) {
 
 // Who keeps an ID that the DB handed out does not keep the session, once that has left.
 func TestKeptIDKeepsNoSession(t *testing.T) {
-	x := newTestIndex(false)
+	x := newTestIndex(0, false)
 	id, ref := func() (string, weak.Pointer[session[int]]) {
-		s := newSession[int]("call/1", 0, 1)
+		s := newTestSession("call/1")
 		x.insert(s)
 		return s.id(), weak.Make(s)
 	}()

@@ -153,22 +153,23 @@ func (t *table[V]) find(hash uint32, id string) *front[V] {
 	return nil
 }
 
-// insert adds s, whose hash is set, unless there is a session of the same ID. It returns the one that is there now.
+// insert adds s unless there is a session of the same ID. It returns the one that is there now.
 func (x *index[V]) insert(s *session[V]) *session[V] {
-	sh := x.shard(s.hash)
+	hash := x.hash(s.id())
+	sh := x.shard(hash)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	t := sh.table.Load()
-	if was := t.find(s.hash, s.id()); was != nil {
+	if was := t.find(hash, s.id()); was != nil {
 		return was.whole() // which cannot have left: that is what the lock is for
 	}
 	n := int(sh.n.Load()) + 1
 	if t == x.none || n > t.room() || sh.spilled > int(t.mask())/2 {
-		t, sh.spilled = t.rebuilt(n)
-		sh.spilled += t.add(s)
+		t, sh.spilled = x.rebuilt(t, n)
+		sh.spilled += t.add(hash, s)
 		sh.table.Store(t)
 	} else {
-		sh.spilled += t.add(s)
+		sh.spilled += t.add(hash, s)
 	}
 	sh.n.Store(int64(n))
 	return s
@@ -176,11 +177,12 @@ func (x *index[V]) insert(s *session[V]) *session[V] {
 
 // remove takes s out, if it is there.
 func (x *index[V]) remove(s *session[V]) {
-	sh := x.shard(s.hash)
+	hash := x.hash(s.id())
+	sh := x.shard(hash)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	t := sh.table.Load()
-	if !t.remove(s) {
+	if !t.remove(hash, s) {
 		return
 	}
 	s.session.Store(nil) // who has the ID shall not keep the session by it
@@ -191,7 +193,7 @@ func (x *index[V]) remove(s *session[V]) {
 		sh.table.Store(x.none)
 		sh.spilled = 0
 	case n < t.room()/8:
-		t, sh.spilled = t.rebuilt(n)
+		t, sh.spilled = x.rebuilt(t, n)
 		sh.table.Store(t)
 	}
 }
@@ -200,28 +202,28 @@ func (x *index[V]) remove(s *session[V]) {
 func (t *table[V]) room() int { return int(t.mask()+1) * groupSlots * 3 / 4 }
 
 // rebuilt returns a new table with the sessions of t and room for n, and how many groups of it have spilled.
-func (t *table[V]) rebuilt(n int) (next *table[V], spilled int) {
+func (x *index[V]) rebuilt(t *table[V], n int) (next *table[V], spilled int) {
 	groups := 1
 	for ; groups*groupSlots < 2*n; groups *= 2 { // not just for n: what has been built anew is not to be again soon
 	}
 	next = newTable[V](groups)
 	for s := range t.all {
-		spilled += next.add(s)
+		spilled += next.add(x.hash(s.id()), s)
 	}
 	return next, spilled
 }
 
 // add puts a session in that is not there, and returns how many groups it has marked as spilled. There is room. Caller
 // holds mu, or has t for itself.
-func (t *table[V]) add(s *session[V]) (spilled int) {
+func (t *table[V]) add(hash uint32, s *session[V]) (spilled int) {
 	mask := t.mask()
-	for i := s.hash & mask; ; i = (i + 1) & mask {
+	for i := hash & mask; ; i = (i + 1) & mask {
 		g := t.group(i)
 		tags := g.tags.Load()
 		if free := ^tags & highBits; free != 0 {
 			slot := slotOf(free)
 			g.slots[slot].Store(s.front)
-			g.tags.Store(tags | tagOf(s.hash)<<(8*slot))
+			g.tags.Store(tags | tagOf(hash)<<(8*slot))
 			return spilled
 		}
 		if tags&spill == 0 {
@@ -232,12 +234,12 @@ func (t *table[V]) add(s *session[V]) (spilled int) {
 }
 
 // remove takes s out; it reports whether it was there. Caller holds mu.
-func (t *table[V]) remove(s *session[V]) bool {
+func (t *table[V]) remove(hash uint32, s *session[V]) bool {
 	mask := t.mask()
 	for i := range mask + 1 {
-		g := t.group((s.hash + i) & mask)
+		g := t.group((hash + i) & mask)
 		tags := g.tags.Load()
-		for m := matches(tags, tagOf(s.hash)); m != 0; m &= m - 1 {
+		for m := matches(tags, tagOf(hash)); m != 0; m &= m - 1 {
 			if slot := slotOf(m); g.slots[slot].Load() == s.front {
 				g.tags.Store(tags &^ (0xff << (8 * slot)))
 				g.slots[slot].Store(nil)

@@ -3,52 +3,50 @@ package kvstore
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"testing"
 	"unsafe"
 )
 
-// testIndex is an index that may be given hashes of which few bits differ.
+// testIndex is an index of some IDs.
 type testIndex struct {
 	index[int]
-	narrow bool
+	ids []string
 }
 
-func newTestIndex(narrow bool) *testIndex {
-	x := &testIndex{narrow: narrow}
+// newTestIndex returns an index, and n IDs for it. If narrow, they nearly all collide: they are of two shards, of two tags, and of
+// every eighth group.
+func newTestIndex(n int, narrow bool) *testIndex {
+	x := new(testIndex)
 	x.init()
+	for i := 0; len(x.ids) < n; i++ {
+		id := strconv.Itoa(i)
+		if h := x.hash(id); narrow && (h>>25 != 0x55 || tagOf(h)>>1 != 0x55 || h&7 != 5) {
+			continue
+		}
+		x.ids = append(x.ids, id)
+	}
 	return x
 }
 
-func (x *testIndex) hashOf(id string) uint32 {
-	h := x.hash(id)
-	if x.narrow {
-		h &= 1<<24 | 1<<17 // two tags in each of two shards, and one group
-	}
-	return h
-}
+func newTestSession(id string) *session[int] { return new(session[int]).begin(id, 1) }
 
 func (x *testIndex) load(id string) *session[int] {
-	hash := x.hashOf(id)
-	if f := x.home(hash).guess(hash); f != nil && f.is(id) {
-		return f.whole()
+	s := x.index.load(id)
+	if f := x.search(x.hash(id), id); f.whole() != s {
+		panic("the first way and the second lead to different sessions")
 	}
-	return x.search(hash, id).whole()
-}
-
-func (x *testIndex) insert(s *session[int]) *session[int] {
-	s.hash = x.hashOf(s.id())
-	return x.index.insert(s)
+	return s
 }
 
 // checkIndex compares the index with a plain map, in every way in which it can be asked.
-func checkIndex(t *testing.T, x *testIndex, want map[string]*session[int], universe int) {
+func checkIndex(t *testing.T, x *testIndex, want map[string]*session[int]) {
 	t.Helper()
 	if n := x.size(); n != len(want) {
 		t.Fatalf("size is %d, want %d", n, len(want))
 	}
-	for i := range universe {
-		id := fmt.Sprint(i)
+	for _, id := range x.ids {
 		if got := x.load(id); got != want[id] {
 			t.Fatalf("load(%q) = %p, want %p", id, got, want[id])
 		}
@@ -77,14 +75,14 @@ func TestIndexAgainstMap(t *testing.T) {
 	}{{"spread", 20_000, false}, {"colliding", 400, true}} {
 		t.Run(c.name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(7, uint64(c.universe)))
-			x := newTestIndex(c.narrow)
+			x := newTestIndex(c.universe, c.narrow)
 			want := map[string]*session[int]{}
 			for step := range 4 * c.universe {
 				// It grows, shrinks, and grows again, with many that come and go.
 				full := (step/c.universe)%2 == 0
-				id := fmt.Sprint(rng.IntN(c.universe))
+				id := x.ids[rng.IntN(c.universe)]
 				if grow := rng.IntN(4) > 0; grow == full {
-					s := newSession[int](id, 0, 1)
+					s := newTestSession(id)
 					got, was := x.insert(s), want[id]
 					if was == nil {
 						want[id] = s
@@ -99,25 +97,25 @@ func TestIndexAgainstMap(t *testing.T) {
 					delete(want, id)
 				}
 				if step%(c.universe/2) == 0 {
-					checkIndex(t, x, want, c.universe)
+					checkIndex(t, x, want)
 				}
 			}
-			for id, s := range want {
-				x.remove(newSession[int](id, s.hash, 1)) // another session of that ID
+			for id := range want {
+				x.remove(newTestSession(id)) // another session of that ID
 			}
-			checkIndex(t, x, want, c.universe)
+			checkIndex(t, x, want)
 			for _, s := range want {
 				x.remove(s)
 			}
-			checkIndex(t, x, nil, c.universe)
+			checkIndex(t, x, nil)
 			for i := range x.shards {
 				if x.shards[i].table.Load() != x.none {
 					t.Fatal("an empty index holds tables")
 				}
 			}
-			x.insert(newSession[int]("0", 0, 1))
+			x.insert(newTestSession(x.ids[0]))
 			x.clear()
-			checkIndex(t, x, nil, c.universe)
+			checkIndex(t, x, nil)
 		})
 	}
 }
@@ -126,10 +124,10 @@ func TestIndexAgainstMap(t *testing.T) {
 // that every shard is built anew again and again. What a goroutine inserts it finds, and what it removes it does not.
 func TestIndexRace(t *testing.T) {
 	const stay, writers, readers, rounds, batch = 500, 3, 2, 60, 400
-	x := newTestIndex(false)
+	x := newTestIndex(0, false)
 	stays := make([]*session[int], stay)
 	for i := range stays {
-		stays[i] = newSession[int](fmt.Sprint("stay-", i), 0, 1)
+		stays[i] = newTestSession(fmt.Sprint("stay-", i))
 		x.insert(stays[i])
 	}
 	stop := make(chan struct{})
@@ -167,13 +165,13 @@ func TestIndexRace(t *testing.T) {
 			for r := range rounds {
 				own := make([]*session[int], batch)
 				for i := range own {
-					own[i] = newSession[int](fmt.Sprint(w, "-", r, "-", i), 0, 1)
+					own[i] = newTestSession(fmt.Sprint(w, "-", r, "-", i))
 					if x.insert(own[i]) != own[i] || x.load(own[i].id()) != own[i] {
 						t.Errorf("%q was inserted, and is not found", own[i].id())
 						return
 					}
 				}
-				shared := newSession[int](fmt.Sprint("shared-", r), 0, 1)
+				shared := newTestSession(fmt.Sprint("shared-", r))
 				if x.insert(shared) == shared {
 					if _, twice := others.LoadOrStore(r, true); twice {
 						t.Errorf("%q was inserted twice", shared.id())
@@ -207,9 +205,9 @@ func TestIndexLayout(t *testing.T) {
 	}{
 		{"a group", unsafe.Sizeof(group[int]{}), 64},
 		{"a shard", unsafe.Sizeof(shard[int]{}), 64},
-		{"a session", unsafe.Sizeof(s), 96},
+		{"a session", unsafe.Sizeof(s), 64},
 		{"its front", unsafe.Sizeof(front[int]{}), 40},
-		{"its front with an ID of 30 bytes", unsafe.Sizeof(fronted[int, [24]byte]{}), 64},
+		{"its front with an ID of 26 bytes", unsafe.Sizeof(fronted[int, [24]byte]{}), 64},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s takes %d bytes, want %d", c.what, c.got, c.want)

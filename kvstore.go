@@ -284,7 +284,7 @@ func (db *DB[V]) read(ctx context.Context, s *session[V], life uint32, key strin
 		return nil, err
 	}
 	if db.sieve != nil {
-		s.visited.Store(true)
+		s.visit()
 	}
 	if c == db.absent || c.expires.Past(time.Now()) {
 		return nil, keyError(s.id(), key, ErrNotFound)

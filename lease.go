@@ -239,7 +239,7 @@ func (s *session[V]) given() error {
 	switch {
 	case s.state != live:
 		return s.left() // the store is not to be asked about it
-	case s.release:
+	case s.has(release):
 		return sessionError(s.id(), ErrReleased)
 	case s.x != nil && s.x.regain > s.saved:
 		return sessionError(s.id(), ErrSuspended)

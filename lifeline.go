@@ -61,7 +61,7 @@ func (l *lifelines) forget(id string) {
 func (s *session[V]) hold() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.held = s.held || s.state == live
+	s.setIf(held, s.state == live)
 	return s.state != evicted
 }
 
@@ -79,7 +79,7 @@ func (s *session[V]) outlived(life uint32) bool {
 // evict takes a clean session out of memory, to be loaded again. Caller holds its mu, and calls out.
 func (db *DB[V]) evict(s *session[V]) {
 	var line *lifeline
-	if s.held {
+	if s.has(held) {
 		if line = s.more().line; line == nil {
 			line = &lifeline{id: s.id()}
 			line.life.Store(s.life())
@@ -99,7 +99,8 @@ func (db *DB[V]) resume(s *session[V]) {
 		return
 	}
 	if line := db.lifelines.find(s.id()); line != nil {
-		s.held, s.more().line = true, line
+		s.set(held)
+		s.more().line = line
 		s.fate.Store(line.life.Load() << 1)
 	}
 }

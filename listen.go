@@ -223,15 +223,15 @@ type listener[V any] struct {
 	ended  chan struct{} // closed when nothing comes any more
 
 	mu     sync.Mutex
-	queue  []queued[V] // from head on
+	queue  []waiting[V] // from head on
 	head   int
 	held   int64 // bytes
 	missed int64 // since the last record was put in
 	last   bool  // nothing is put in any more
 }
 
-// queued is a record in a queue, and how many before it are not.
-type queued[V any] struct {
+// waiting is a record in a queue, and how many before it are not.
+type waiting[V any] struct {
 	r      *record[V]
 	missed int64
 }
@@ -256,7 +256,7 @@ func (l *listener[V]) post(r *record[V]) bool {
 		clear(l.queue[n:])
 		l.queue, l.head = l.queue[:n], 0
 	}
-	l.queue = append(l.queue, queued[V]{r, l.missed})
+	l.queue = append(l.queue, waiting[V]{r, l.missed})
 	l.held += r.cost
 	l.missed = 0
 	select { // it never waits
@@ -274,7 +274,7 @@ func (l *listener[V]) next() (r *record[V], missed int64, over bool) {
 		return nil, l.missed, l.last
 	}
 	q := l.queue[l.head]
-	l.queue[l.head] = queued[V]{}
+	l.queue[l.head] = waiting[V]{}
 	l.head++
 	l.held -= q.r.cost
 	return q.r, q.missed, false

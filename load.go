@@ -170,7 +170,7 @@ func (db *DB[V]) ours(ctx context.Context, s *session[V], read func(context.Cont
 	defer cancel()
 	for {
 		s.mu.Lock()
-		epoch, ours := s.epoch, s.creating
+		epoch, ours := s.epoch, s.has(creating)
 		s.mu.Unlock()
 		gen := db.lease.gen.Load()
 		h, err := read(ctx)
@@ -183,7 +183,7 @@ func (db *DB[V]) ours(ctx context.Context, s *session[V], read func(context.Cont
 		s.mu.Lock()
 		moved := s.epoch != epoch
 		held := h.HeldBy(db.self, epoch)
-		if s.creating && !moved && (s.x == nil || s.x.birth == 0 || h.Seq < s.x.birth) {
+		if s.has(creating) && !moved && (s.x == nil || s.x.birth == 0 || h.Seq < s.x.birth) {
 			held = false // it is from before the first attempt to store it: a tenure of this node's that it has given up
 		}
 		if s.state != live {
@@ -220,7 +220,7 @@ func (db *DB[V]) snapshot(ctx context.Context, s *session[V], keys ...string) (s
 // loadAll brings every entry of the session into memory: it is complete then.
 func (db *DB[V]) loadAll(ctx context.Context, s *session[V]) error {
 	s.mu.Lock()
-	err, done, forgotten := s.usable(anyLife), s.complete, s.more().forgotten
+	err, done, forgotten := s.usable(anyLife), s.has(complete), s.more().forgotten
 	s.mu.Unlock()
 	if err != nil || done {
 		return err
@@ -238,7 +238,7 @@ func (db *DB[V]) loadAll(ctx context.Context, s *session[V]) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.usable(anyLife); err != nil || s.complete {
+	if err := s.usable(anyLife); err != nil || s.has(complete) {
 		return err
 	}
 	if s.more().forgotten != forgotten {
@@ -254,7 +254,7 @@ func (db *DB[V]) loadAll(ctx context.Context, s *session[V]) error {
 			db.install(s, snap.Entries[i].Key, cells[i])
 		}
 	}
-	s.complete = true
+	s.set(complete)
 	if s.main.cell.Load() == nil {
 		s.main.stored = false
 		s.main.cell.Store(db.absent)
@@ -269,7 +269,7 @@ func (db *DB[V]) loadAll(ctx context.Context, s *session[V]) error {
 		switch c := e.cell.Load(); {
 		case c == nil:
 			s.x.removePlace(key)
-		case c == db.absent && !e.dirty && !s.flying:
+		case c == db.absent && !e.dirty && !s.has(flying):
 			s.x.removePlace(key)
 		}
 	}

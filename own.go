@@ -77,7 +77,7 @@ type own[V any] struct {
 // follow tells a raw cell that is about to be put into e what the store has. Caller holds the session's mu.
 func (s *session[V]) follow(e *entry[V], next, absent *cell[V]) {
 	was := e.cell.Load()
-	if was == nil || was == absent || s.flying { // what flies may be stored or not
+	if was == nil || was == absent || s.has(flying) { // what flies may be stored or not
 		return
 	}
 	o, n := (*own[V])(unsafe.Pointer(was)), (*own[V])(unsafe.Pointer(next))

@@ -242,7 +242,7 @@ func (p *reindexing[V]) here(ctx context.Context, s *session[V]) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.release || s.usable(anyLife) != nil {
+	if s.has(release) || s.usable(anyLife) != nil {
 		p.done.Others++
 		return
 	}
@@ -251,7 +251,7 @@ func (p *reindexing[V]) here(ctx context.Context, s *session[V]) {
 		p.fail(fmt.Errorf("%w: session %q has too many aliases and timers to be indexed", ErrTooLarge, s.id()))
 		return
 	}
-	if s.saved == s.ver && (s.queued || db.lane(s).push(s, db.now())) {
+	if s.saved == s.ver && (s.has(queued) || db.lane(s).push(s, db.now())) {
 		db.headAgain(s) // the header on record has other marks
 	}
 	s.join(p.stored, s.ver)

@@ -126,8 +126,8 @@ func TestTermsUnchanged(t *testing.T) {
 	}{{"a,2", false}, {"a", false}, {"b", true}, {"b,2", true}} {
 		ok(t, db.Put(ctx, "s", c.v))
 		s.mu.Lock()
-		if s.head != c.head {
-			t.Errorf("after a Put of %q the header is to be written: %t, want %t", c.v, s.head, c.head)
+		if s.has(head) != c.head {
+			t.Errorf("after a Put of %q the header is to be written: %t, want %t", c.v, s.has(head), c.head)
 		}
 		s.mu.Unlock()
 	}

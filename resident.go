@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/seed-6f1f505d/kvstore/store"
 )
@@ -35,8 +36,8 @@ type entry[V any] struct {
 	armed  bool  // it may have an alarm; if not, it has none
 }
 
-// session is a session in memory. What few sessions need is in extra: a session of one entry takes
-// 96 bytes, and 64 for its front with the ID.
+// session is a session in memory: a cache line of what a change touches, beside the front. What few sessions need is in extra: a session of one
+// entry takes 64 bytes, and 64 for its front with the ID.
 //
 // Locks, in the order in which they are taken: stripe.mu, session.mu, lane.mu. The sieve's, the
 // expirer's, the clock's, the notifier's, the listeners' and the catalogue's are last, and nothing is taken under them. None is held
@@ -53,30 +54,67 @@ type session[V any] struct {
 	//	saved ≤ ver;  clean ⇔ saved = ver
 	ver, saved uint64
 
-	since int64     // when the oldest change not yet taken by a flush was made (DB.now); 0 unless queued
-	place *place[V] // in the sieve; nil if not in it; under its lock
+	since int64         // when the oldest change not yet taken by a flush was made (DB.now); 0 unless queued
+	fate  atomic.Uint32 // bit 0: state is not live; the rest counts the lives that ended here; written under mu
+	flags flags
+	turn  uint8 // of the lane's queue in which it is; 0 if it is not in that
+	state state
+}
 
-	verified atomic.Uint32 // the lease's gen in which the store last confirmed the ownership
-	visited  atomic.Bool   // read or written since the sieve's hand passed
-	fate     atomic.Uint32 // bit 0: state is not live; the rest counts the lives that ended here; written under mu
-	hash     uint32        // of id, in the index
+// flags are what is true of a session; under its mu.
+type flags uint16
 
-	turn     uint8 // of the lane's queue in which it is; 0 if it is not in that
-	state    state
-	fails    uint8 // attempts in a row that failed for this session alone
-	complete bool  // every key the store has is in memory: an unknown key does not exist
-	creating bool  // made here, and no flush is acknowledged yet
-	blind    bool  // creating, and some attempt had no answer: it may have been applied
-	tomb     bool  // the store may have our tombstone: the next change must create again
-	head     bool  // the header changed: creation, deletion, expiry, release
-	wipe     bool  // the entries on record are of a deleted life: they go first
-	deleted  bool  // deleted here; not there for anyone, until revived or departed
-	release  bool  // being handed over: takes no changes
-	urged    bool  // in the lane's urgent ones
-	queued   bool  // in a list of its lane, to be flushed; true if anything is to be flushed and not in flight
-	flying   bool  // in a batch that the store has not answered
-	probing  bool  // the store rejected it and did not say which entry: flush them one by one
-	held     bool  // a handle on it was made: its lives count over an eviction
+const (
+	complete flags = 1 << iota // every key the store has is in memory: an unknown key does not exist
+	creating                   // made here, and no flush is acknowledged yet
+	blind                      // creating, and some attempt had no answer: it may have been applied
+	tomb                       // the store may have our tombstone: the next change must create again
+	head                       // the header changed: creation, deletion, expiry, release
+	wipe                       // the entries on record are of a deleted life: they go first
+	deleted                    // deleted here; not there for anyone, until revived or departed
+	release                    // being handed over: takes no changes
+	urged                      // in the lane's urgent ones
+	queued                     // in a list of its lane, to be flushed; set if anything is to be flushed and not in flight
+	flying                     // in a batch that the store has not answered
+	probing                    // the store rejected it and did not say which entry: flush them one by one
+	held                       // a handle on it was made: its lives count over an eviction
+)
+
+// has reports whether one of these is set.
+func (s *session[V]) has(f flags) bool { return s.flags&f != 0 }
+
+func (s *session[V]) set(f flags) { s.flags |= f }
+
+func (s *session[V]) unset(f flags) { s.flags &^= f }
+
+// setIf sets f if on, and else leaves it as it is.
+func (s *session[V]) setIf(f flags, on bool) {
+	if on {
+		s.set(f)
+	}
+}
+
+// assign makes f what on says.
+func (s *session[V]) assign(f flags, on bool) {
+	s.unset(f)
+	s.setIf(f, on)
+}
+
+// sieved is a session of a DB with a sieve: all of them are, or none is.
+type sieved[V any] struct {
+	session[V]
+	place   place[V]
+	visited atomic.Bool // read or written since the sieve's hand passed
+}
+
+// sieved returns the session as what it is in a DB with a sieve.
+func (s *session[V]) sieved() *sieved[V] { return (*sieved[V])(unsafe.Pointer(s)) }
+
+// visit tells the sieve, which there is, that the session was used.
+func (s *session[V]) visit() {
+	if v := &s.sieved().visited; !v.Load() {
+		v.Store(true)
+	}
 }
 
 type state uint8
@@ -113,7 +151,8 @@ type extra[V any] struct {
 
 	floor store.Time // the session's end in the store is not before this, nor will be by what is in flight; 0: that is not known. See touch.go
 
-	due int64 // if fails > 0: not to be tried again before (DB.now), however often it changes
+	fails uint8 // attempts in a row that failed for this session alone
+	due   int64 // if fails > 0: not to be tried again before (DB.now), however often it changes
 
 	forgotten uint32 // counts the values that were handed over: a load before it is out of date
 }
@@ -124,9 +163,18 @@ type keyed[V any] struct {
 }
 
 // newSession returns a session that is in no index yet.
-func newSession[V any](id string, hash uint32, epoch uint64) *session[V] {
-	s := &session[V]{front: newFront[V](id), hash: hash, epoch: epoch}
-	s.session.Store(s)
+func (db *DB[V]) newSession(id string, epoch uint64) *session[V] {
+	if db.sieve == nil {
+		return new(session[V]).begin(id, epoch)
+	}
+	s := new(sieved[V])
+	s.place.s = &s.session
+	return s.session.begin(id, epoch)
+}
+
+func (s *session[V]) begin(id string, epoch uint64) *session[V] {
+	s.front, s.epoch = newFront[V](id), epoch
+	s.front.session.Store(s)
 	return s
 }
 
@@ -144,13 +192,21 @@ func (s *session[V]) dead() bool { return s.fate.Load()&1 != 0 }
 // one is not merged back, and who has a handle on it does not write into this one. It stays when the session has left.
 func (s *session[V]) life() uint32 { return s.fate.Load() >> 1 }
 
+// failed returns how many attempts in a row failed for this session alone. Caller holds mu.
+func (s *session[V]) failed() uint8 {
+	if s.x == nil {
+		return 0
+	}
+	return s.x.fails
+}
+
 // anyLife stands for the life that the session has now.
 const anyLife = ^uint32(0)
 
 // less gives up the extra if nothing is in it any more. Caller holds mu.
 func (s *session[V]) less() {
 	if x := s.x; x != nil && len(x.rest)+x.own.len()+len(x.parts)+len(x.known)+len(x.dirty)+len(x.loads)+len(x.waiters)+len(x.aliases)+len(x.marks) == 0 &&
-		x.schema == 0 && x.gone == nil && x.untold == nil && x.birth == 0 && x.forgotten == 0 && x.due == 0 && x.line == nil && x.regain <= s.saved {
+		x.schema == 0 && x.gone == nil && x.untold == nil && x.birth == 0 && x.forgotten == 0 && x.fails == 0 && x.line == nil && x.regain <= s.saved {
 		s.x = nil
 	}
 }
@@ -217,7 +273,7 @@ func (s *session[V]) see(key string, absent *cell[V]) (*entry[V], *cell[V]) {
 
 // clean reports whether nothing of the session is unsaved or under way. Caller holds mu.
 func (s *session[V]) clean() bool {
-	return s.saved == s.ver && !s.queued && !s.flying && !s.head &&
+	return s.saved == s.ver && !s.has(queued) && !s.has(flying) && !s.has(head) &&
 		(s.x == nil || len(s.x.waiters) == 0 && len(s.x.loads) == 0 && len(s.x.parts) == 0)
 }
 
@@ -258,7 +314,7 @@ func (s *session[V]) usable(life uint32) error {
 	switch {
 	case s.vacant():
 		return errVacant
-	case s.deleted, s.expired(), life != anyLife && life != s.life():
+	case s.has(deleted), s.expired(), life != anyLife && life != s.life():
 		return sessionError(s.id(), ErrNotFound)
 	}
 	return nil
@@ -266,7 +322,7 @@ func (s *session[V]) usable(life uint32) error {
 
 // vacant reports whether the session is only a place for one that Create is about to make: it says nothing of what the
 // store has. Caller holds mu.
-func (s *session[V]) vacant() bool { return s.deleted && s.creating && s.ver == 0 }
+func (s *session[V]) vacant() bool { return s.has(deleted) && s.has(creating) && s.ver == 0 }
 
 func (s *session[V]) expired() bool {
 	t := s.expires.Load()

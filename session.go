@@ -30,7 +30,7 @@ func (h *Session[V]) Lag() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	since := s.since
-	if s.flying {
+	if s.has(flying) {
 		since = h.db.lane(s).held.Load()
 	}
 	if since == 0 {
@@ -64,7 +64,7 @@ func (h *Session[V]) do(ctx context.Context, op func(s *session[V], life uint32)
 			return err
 		}
 		n.mu.Lock()
-		old, epoch, creating := s.epoch, n.epoch, n.creating // s is dead: its epoch does not change
+		old, epoch, creating := s.epoch, n.epoch, n.has(creating) // s is dead: its epoch does not change
 		n.mu.Unlock()
 		if creating || s.outlived(on.life) {
 			return sessionError(s.id(), ErrNotFound) // it was deleted meanwhile, and is made anew: that has an epoch of its own

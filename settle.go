@@ -25,7 +25,8 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 		s.mu.Unlock()
 		return
 	}
-	s.flying, f.ended = false, true
+	s.unset(flying)
+	f.ended = true
 	if s.state != live {
 		// It was fenced in mid-flight: what the store has not taken now, it never will.
 		why := s.gone()
@@ -45,10 +46,10 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 	}
 	switch r.Outcome {
 	case store.Undecided:
-		s.blind = s.blind || s.creating && !f.unsent
+		s.setIf(blind, s.has(creating) && !f.unsent)
 	case store.Fenced:
 		switch {
-		case f.change.Delete && s.deleted && !r.Header.Exists():
+		case f.change.Delete && s.has(deleted) && !r.Header.Exists():
 			stored = true // it is gone, as it should be
 		case db.reborn(s, r.Header):
 		default:
@@ -69,38 +70,39 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 			return
 		}
 		if why = r.Err; len(blamed) == len(f.items) && len(blamed) > 1 && len(r.Keys) == 0 {
-			s.probing = true // one of them: find out which
+			s.set(probing) // one of them: find out which
 		} else {
 			bad = append(bad, blamed...)
-			s.probing = false // found: the others go together again
+			s.unset(probing) // found: the others go together again
 		}
 	}
 
 	free, merged, lost := db.land(f, stored, bad)
-	if f.head && !stored && !s.head {
-		s.head = true // and keeps the charge
+	if f.head && !stored && !s.has(head) {
+		s.set(head) // and keeps the charge
 	} else if f.head {
 		free += headCost(s.id())
 	}
-	if len(gone) > 0 && !s.head {
-		s.head = true
+	if len(gone) > 0 && !s.has(head) {
+		s.set(head)
 		db.budget.force(headCost(s.id()))
 	}
 	leaves := false
 	if stored {
 		db.tally(f)
 		s.saved = max(s.saved, f.ver)
-		if s.fails > 0 {
-			s.fails, s.x.due = 0, 0
+		if s.failed() > 0 {
+			s.x.fails, s.x.due = 0, 0
 		}
 		if !f.void {
-			s.creating, s.blind = false, false
+			s.unset(creating | blind)
 			if s.x != nil {
 				s.x.birth = 0
 			}
-			s.tomb = s.tomb && f.change.Delete
-			if f.change.Delete && !s.deleted { // it has begun a new life meanwhile, which the store has not heard of
-				s.tomb, s.creating = false, true
+			s.assign(tomb, s.has(tomb) && f.change.Delete)
+			if f.change.Delete && !s.has(deleted) { // it has begun a new life meanwhile, which the store has not heard of
+				s.unset(tomb)
+				s.set(creating)
 				s.epoch++
 			}
 		}
@@ -111,19 +113,19 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 			s.x.waived = ""
 		}
 		done := s.saved == s.ver
-		leaves = done && (s.deleted || s.release && f.change.Release)
+		leaves = done && (s.has(deleted) || s.has(release) && f.change.Release)
 	} else {
-		s.wipe = s.wipe || f.change.Wipe && f.life == s.life()
+		s.setIf(wipe, f.change.Wipe && f.life == s.life())
 	}
 	switch {
 	case leaves:
-	case !stored && (merged || s.queued || s.head || s.wipe || s.creating || s.tomb), f.upto > f.ver:
+	case !stored && (merged || s.has(queued) || s.has(head) || s.has(wipe) || s.has(creating) || s.has(tomb)), f.upto > f.ver:
 		// It was not stored, or was a part. The age of what is left is that of the whole, also if it is queued again.
 		if s.since == 0 || f.since < s.since {
 			s.since = f.since
 		}
 		l.again(s, alone && r.Outcome == store.Undecided || ref != nil && ref.passes)
-	case !stored && !s.queued:
+	case !stored && !s.has(queued):
 		s.saved = max(s.saved, f.ver) // all of it was handed over
 	}
 
@@ -143,7 +145,7 @@ func (l *lane[V]) settle(f *flight[V], r store.Result, alone bool) {
 	s.less()
 	if leaves {
 		kind := ErrReleased
-		if s.deleted {
+		if s.has(deleted) {
 			kind = ErrNotFound
 		}
 		db.leave(s, departed, sessionError(s.id(), kind))
@@ -190,7 +192,7 @@ func (db *DB[V]) land(f *flight[V], stored bool, bad []string) (free int64, merg
 				// Nobody needs to be told that it is gone: who asks finds that in the session, if it is complete, or in the
 				// store, which has it so from now on. What was loaded before must not bring it back.
 				s.x.removePlace(it.key)
-				if !s.complete {
+				if !s.has(complete) {
 					s.x.forgotten++
 				}
 			}
@@ -220,11 +222,11 @@ func (f *flight[V]) blamed(r store.Result) (keys []string) {
 // was, an attempt that was applied would have one above it.) Else one may have been applied, and
 // have been adopted and ended by others, and what is gone must not come back. Caller holds mu.
 func (db *DB[V]) reborn(s *session[V], h store.Header) bool {
-	if !s.creating || !h.Gone(time.Now()) || h.Epoch < s.epoch {
+	if !s.has(creating) || !h.Gone(time.Now()) || h.Epoch < s.epoch {
 		return false
 	}
 	own := h.HeldBy(db.self, s.epoch) || h.HeldBy(db.self, h.Epoch) && h.Seq > 0
-	if s.blind && !(own && h.Seq < s.x.birth) {
+	if s.has(blind) && !(own && h.Seq < s.x.birth) {
 		return false
 	}
 	s.epoch = h.Epoch + 1
@@ -234,11 +236,11 @@ func (db *DB[V]) reborn(s *session[V], h store.Header) bool {
 // headAgain has the header written again. Caller holds mu.
 func (db *DB[V]) headAgain(s *session[V]) {
 	s.ver++
-	if !s.head {
-		s.head = true
+	if !s.has(head) {
+		s.set(head)
 		db.budget.force(headCost(s.id()))
 	}
-	if !s.queued {
+	if !s.has(queued) {
 		db.lane(s).push(s, db.now())
 	}
 }

@@ -48,12 +48,12 @@ func (s *session[V]) learned(sp span) {
 
 // knows reports whether every key of the span that the store may have has a place. Caller holds mu.
 func (s *session[V]) knows(sp span) bool {
-	return s.complete || s.x != nil && slices.ContainsFunc(s.x.known, func(k span) bool { return k.covers(sp) })
+	return s.has(complete) || s.x != nil && slices.ContainsFunc(s.x.known, func(k span) bool { return k.covers(sp) })
 }
 
 // sure reports whether the key, if it has no place, does not exist. Caller holds mu.
 func (s *session[V]) sure(key string) bool {
-	return s.complete || s.x != nil && len(s.x.known) > 0 && slices.ContainsFunc(s.x.known, func(k span) bool { return k.has(key) })
+	return s.has(complete) || s.x != nil && len(s.x.known) > 0 && slices.ContainsFunc(s.x.known, func(k span) bool { return k.has(key) })
 }
 
 // part names a question to the store for a span, under way.

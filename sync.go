@@ -116,8 +116,8 @@ func (s *session[V]) ask(ver uint64) vigil {
 	v := vigil{b: newBarrier()}
 	s.join(v.b, ver)
 	v.waits = v.b.left.Load() > 1
-	v.urge = v.waits && s.queued && !s.urged
-	s.urged = s.urged || v.urge
+	v.urge = v.waits && s.has(queued) && !s.has(urged)
+	s.setIf(urged, v.urge)
 	return v
 }
 
@@ -334,11 +334,11 @@ func (db *DB[V]) handOver(s *session[V], b *barrier) error {
 	if err := s.usable(anyLife); err != nil {
 		return err
 	}
-	if !s.release {
-		if !s.queued && !db.lane(s).push(s, db.now()) {
+	if !s.has(release) {
+		if !s.has(queued) && !db.lane(s).push(s, db.now()) {
 			return ErrClosed
 		}
-		s.release = true
+		s.set(release)
 		db.headAgain(s)
 	}
 	s.join(b, s.ver)
@@ -349,8 +349,8 @@ func (db *DB[V]) handOver(s *session[V], b *barrier) error {
 func (db *DB[V]) keep(s *session[V]) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state == live && s.release {
-		s.release = false
+	if s.state == live && s.has(release) {
+		s.unset(release)
 		db.headAgain(s) // the store may have it as released, or be about to
 		s.more().regain = s.ver
 		db.remark(s) // it was not while it was to go

@@ -411,7 +411,7 @@ func (db *DB[V]) fitting(s *session[V]) (next []string, others bool) {
 // remark sees to it that a session, of which something has come into memory, has the marks of that: another program may have written it, that declares
 // other indexes, or none. Caller holds mu.
 func (db *DB[V]) remark(s *session[V]) {
-	if db.terms == nil || s.release || s.usable(anyLife) != nil {
+	if db.terms == nil || s.has(release) || s.usable(anyLife) != nil {
 		return
 	}
 	if next, others := db.fitting(s); others {
@@ -421,7 +421,7 @@ func (db *DB[V]) remark(s *session[V]) {
 
 // remarkAs gives a session marks, and has them written. Caller holds mu.
 func (db *DB[V]) remarkAs(s *session[V], next []string) {
-	if !s.queued && !db.lane(s).push(s, db.now()) {
+	if !s.has(queued) && !db.lane(s).push(s, db.now()) {
 		return // closing
 	}
 	s.more()

@@ -56,7 +56,7 @@ func (s *session[V]) slide(ch *change[V], now time.Time) {
 	}
 	lag := store.Time(ch.touch.Milliseconds() / lagPart)
 	ch.end = end
-	if s.head || s.x == nil || s.x.floor == 0 || s.x.floor < end-lag { // if the header is to be written anyway, Sync waits for this, too
+	if s.has(head) || s.x == nil || s.x.floor == 0 || s.x.floor < end-lag { // if the header is to be written anyway, Sync waits for this, too
 		ch.expire, ch.expires = true, end
 	}
 }

@@ -26,7 +26,7 @@ var inside = []mutation{
 		`	o.stored = nil
 	return false`, `	return false`, "TestQueueModel"},
 	{"what flies is taken for what is stored", "own.go",
-		` || s.flying { // what`, ` { // what`, "TestQueueModel"},
+		` || s.has(flying) { // what`, ` { // what`, "TestQueueModel"},
 	{"what is as it was is written again", "batch.go",
 		`		if it.same {
 			continue

@@ -58,8 +58,8 @@ var core = []mutation{
 
 	// One flush.
 	{"half of a transaction is flushed", "batch.go",
-		`for ; n < len(x.dirty) && !(s.probing && len(b.items) > first); n++ {`,
-		`for ; n < (len(x.dirty)+1)/2 && !(s.probing && len(b.items) > first); n++ {`, "TestModel|TestZombieAgainstAdopter"},
+		`for ; n < len(x.dirty) && !(s.has(probing) && len(b.items) > first); n++ {`,
+		`for ; n < (len(x.dirty)+1)/2 && !(s.has(probing) && len(b.items) > first); n++ {`, "TestModel|TestZombieAgainstAdopter"},
 	{"a creation does not say when it began", "batch.go",
 		`		f.change.Birth = s.x.birth
 `, ``, "TestCreateAgain"},
@@ -71,9 +71,9 @@ var core = []mutation{
 	{"Close does not see what is being encoded", "flush.go",
 		`if taken && !l.launch(b) {`, `if false {`, "TestClose"},
 	{"probing takes the main entry always", "batch.go",
-		`mainWaits := s.probing &&`, `mainWaits := false && s.probing &&`, "Probing"},
+		`mainWaits := s.has(probing) &&`, `mainWaits := false && s.has(probing) &&`, "Probing"},
 	{"a session is in a batch twice", "flush.go",
-		`		case s.flying: // likewise`, `		case false: // likewise`, "TestOneFlightInABatch"},
+		`		case s.has(flying): // likewise`, `		case false: // likewise`, "TestOneFlightInABatch"},
 	{"two flushes have one number", "batch.go",
 		`seq := db.seq.Add(1)`, `seq := db.seq.Add(1) | 1`, "TestFaults|TestModel"},
 
@@ -88,7 +88,7 @@ var core = []mutation{
 		l.unload()`, `if l.limit < 0 {
 		l.unload()`, "TestGatheredBeforeAFailure"},
 	{"what was gathered counts as proposed", "settle.go",
-		`s.blind = s.blind || s.creating && !f.unsent`, `s.blind = s.blind || s.creating`, "TestGatheredBeforeAFailure"},
+		`s.setIf(blind, s.has(creating) && !f.unsent)`, `s.setIf(blind, s.has(creating))`, "TestGatheredBeforeAFailure"},
 	{"a lane ends with what it has gathered", "buffer.go",
 		`	defer l.unload()
 `, ``, "TestCloseWithABatchGathered"},
@@ -145,7 +145,7 @@ var core = []mutation{
 		`		db.headAgain(s) // the store may have it as released, or be about to
 `, ``, "TestFaultsRelease"},
 	{"a creation is proposed again though it may have been applied", "settle.go",
-		`if s.blind && !`, `if false && !`, "TestLateCreation|TestFaultsBlindCreation|TestCreate"},
+		`if s.has(blind) && !`, `if false && !`, "TestLateCreation|TestFaultsBlindCreation|TestCreate"},
 	{"a creation above this node's own tombstone is doubtful", "settle.go",
 		` || h.HeldBy(db.self, h.Epoch) && h.Seq > 0`, ``, "TestFaultsCreationAboveOwnTombstone"},
 	{"a deleted creation that was another's is a fence", "adopt.go",
@@ -153,8 +153,10 @@ var core = []mutation{
 
 	// When.
 	{"the age counts from the last change", "buffer.go",
-		`	s.queued, s.since = true, now
-`, `	s.queued, s.since = true, now
+		`	s.set(queued)
+	s.since = now
+`, `	s.set(queued)
+	s.since = now
 	l.since = now
 `, "TestModel|Lag|Delay"},
 	{"no backoff", "buffer.go",
@@ -211,7 +213,7 @@ var core = []mutation{
 	{"what is loaded is not checked to be ours", "load.go",
 		`held := h.HeldBy(db.self, epoch)`, `held := true`, "TestFaultsLoad|Audit|Strict|Lapse"},
 	{"dirty sessions are evicted", "resident.go",
-		`return s.saved == s.ver && !s.queued && !s.flying && !s.head &&`, `return true &&`, "Evict"},
+		`return s.saved == s.ver && !s.has(queued) && !s.has(flying) && !s.has(head) &&`, `return true &&`, "Evict"},
 	{"an evicted session's lives are forgotten", "lifeline.go",
 		`line := db.lifelines.find(s.id()); line != nil`, `line := db.lifelines.find(s.id()); line != nil && line.id == ""`, "TestHandleOfAFormerLife"},
 	{"an evicted session's handle takes the epoch of the next life for a fence", "lifeline.go",
@@ -234,7 +236,7 @@ var core = []mutation{
 	{"an attempt to store a creation is taken for a former tenure", "load.go",
 		`(s.x == nil || s.x.birth == 0 || h.Seq < s.x.birth)`, `true`, "TestStealOfACreationStoredMeanwhile|Faults"},
 	{"eviction ignores visits", "evict.go",
-		`if !p.s.visited.Swap(false) {`, `if p.s.visited.Store(false); true {`, "TestEvictionResistsScans"},
+		`if !p.s.sieved().visited.Swap(false) {`, `if p.s.sieved().visited.Store(false); true {`, "TestEvictionResistsScans"},
 	{"a handle is on every life", "resident.go",
 		`, life != anyLife && life != s.life()`, ``, "TestHandleOfAFormerLife|Life"},
 	{"expiry is not judged on reads", "resident.go",
@@ -387,10 +389,10 @@ var core = []mutation{
 	{"a preload asks for more at once than it may", "preload.go",
 		`w.takers = min(p.InFlight/w.size, mostTakers)`, `w.takers = mostTakers`, "TestPreloadWalksNoFurther"},
 	{"a session that came whole is loaded once more", "adoptall.go",
-		`	s.complete = len(c.Unread) == 0
+		`	s.assign(complete, len(c.Unread) == 0)
 `, ``, "TestPreloadFormer"},
 	{"a session passes for whole of which an entry could not be read", "adoptall.go",
-		`s.complete = len(c.Unread) == 0`, `s.complete = true`, "TestPreloadUnread"},
+		`s.assign(complete, len(c.Unread) == 0)`, `s.set(complete)`, "TestPreloadUnread"},
 	{"a question for many does not ask for all entries", "adoptall.go",
 		`Keys: keys, All: q.whole}`, `Keys: keys}`, "TestPreloadFormer"},
 	{"of many claims one that meets damage has no error", "store/bolt/apply.go",
@@ -399,7 +401,7 @@ var core = []mutation{
 	{"what was just released is taken back", "orphans.go",
 		`h.Owner == db.self && !h.Released`, `h.Owner == db.self`, "Drain|Orphans"},
 	{"a release does not give the ownership up", "batch.go",
-		`Release: s.release && whole,`, `Release: false,`, "Release"},
+		`Release: s.has(release) && whole,`, `Release: false,`, "Release"},
 	{"a hook that panics ends the program", "hooks.go",
 		`		if v := recover(); v != nil {
 			n.panic(v)
@@ -416,19 +418,19 @@ var core = []mutation{
 		`		l.held.Store(0)
 `, ``, "TestCloseEndsDrain"},
 	{"that a former life's end is lost is not told", "adopt.go",
-		` || s.wipe && (!s.creating || s.blind || f != nil && f.begins())`, ``, "TestLostHeaders"},
+		` || s.has(wipe) && (!s.has(creating) || s.has(blind) || f != nil && f.begins())`, ``, "TestLostHeaders"},
 	{"a life that may be stored ends untold, with one in flight", "adopt.go",
 		` || f != nil && f.begins())`, `)`, "TestLostEndOfWhatMayBeStored"},
 	{"a life that may be stored ends untold, before a flight", "adopt.go",
-		`(!s.creating || s.blind ||`, `(!s.creating ||`, "TestLostEndOfWhatMayBeStored"},
+		`(!s.has(creating) || s.has(blind) ||`, `(!s.has(creating) ||`, "TestLostEndOfWhatMayBeStored"},
 	{"a life that may be stored ends untold, with a flight", "batch.go",
-		`(f.change.Birth == 0 || f.s.blind)`, `f.change.Birth == 0`, "TestLostEndOfWhatMayBeStored"},
+		`(f.change.Birth == 0 || f.s.has(blind))`, `f.change.Birth == 0`, "TestLostEndOfWhatMayBeStored"},
 	{"a strict node serves what it may have given away", "lease.go",
 		`	case s.x != nil && s.x.regain > s.saved:
 		return sessionError(s.id(), ErrSuspended)
 `, ``, "TestStrictAfterAReleaseGivenUp"},
 	{"a strict node reads what it is giving away", "lease.go",
-		`	case s.release:
+		`	case s.has(release):
 		return sessionError(s.id(), ErrReleased)
 `, ``, "TestStrictAfterAReleaseGivenUp"},
 
@@ -447,9 +449,9 @@ var core = []mutation{
 		select {
 		case <-c.done:`, "Adopt"},
 	{"a session's lock is held across a call to the store", "load.go",
-		`		epoch, ours := s.epoch, s.creating
+		`		epoch, ours := s.epoch, s.has(creating)
 		s.mu.Unlock()
-`, `		epoch, ours := s.epoch, s.creating
+`, `		epoch, ours := s.epoch, s.has(creating)
 		defer s.mu.Unlock()
 `, "TestNoLockIsHeldOutside"},
 	{"the codec runs under the session's lock", "flush.go",
