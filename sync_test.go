@@ -182,17 +182,17 @@ func TestOneFlightInABatch(t *testing.T) {
 			time.Sleep(time.Second)
 			return mem.Apply(ctx, cs)
 		}
-		db := openInts(t, st, kvstore.Options{Node: "a", Flushers: 1, MaxBatch: 2, Codec: slowCodec{by: 5 * time.Second}})
-		ss := dirtySessions(t, db, 4)
-		check(t, ss[2].Put(ctx, "", 99))   // takes 5 s to be encoded
-		time.Sleep(500 * time.Millisecond) // the first two are in the store's hands, the others are ready
+		db := openInts(t, st, kvstore.Options{Node: "a", Flushers: 1, MaxBatch: 8, Codec: slowCodec{by: 5 * time.Second}})
+		ss := dirtySessions(t, db, 16)
+		check(t, ss[8].Put(ctx, "", 99))   // takes 5 s to be encoded
+		time.Sleep(500 * time.Millisecond) // eight are in the store's hands, six are gathered, s8 and s9 are left
 		var wg sync.WaitGroup
-		wg.Go(func() { check(t, ss[2].Sync(ctx)) })
+		wg.Go(func() { check(t, ss[8].Sync(ctx)) })
 		time.Sleep(2 * time.Second) // it is being encoded
-		check(t, ss[2].Put(ctx, "", 4))
+		check(t, ss[8].Put(ctx, "", 4))
 		start := time.Now()
-		check(t, ss[2].Sync(ctx)) // which is not told by the answer to what came before
-		if _, m := ints(t, mem, "s2"); m[""] != 4 {
+		check(t, ss[8].Sync(ctx)) // which is not told by the answer to what came before
+		if _, m := ints(t, mem, "s8"); m[""] != 4 {
 			t.Errorf("the store has %v", m)
 		}
 		if d := time.Since(start); d > 6*time.Second {
