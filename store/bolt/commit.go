@@ -68,11 +68,7 @@ func (s *Store) commit(ctx context.Context, c *call) error {
 	s.queueMu.Unlock()
 	select {
 	case s.turn <- struct{}{}:
-		s.queueMu.Lock()
-		calls := s.queue // holds c, unless c is done
-		s.queue = nil
-		s.queueMu.Unlock()
-		s.run(calls)
+		s.run(s.take()) // c is among them, unless it is done
 		<-s.turn
 	case <-c.done:
 	case <-ctx.Done():
@@ -87,6 +83,24 @@ func (s *Store) commit(ctx context.Context, c *call) error {
 		<-c.done
 	}
 	return c.err
+}
+
+// take takes all out of the queue. The caller holds s.turn.
+//
+// Those who have just been answered go first, as long as some of them come back: then they share this transaction, where
+// otherwise one half of the callers would always wait for the other's.
+func (s *Store) take() []*call {
+	for n := 0; ; {
+		s.queueMu.Lock()
+		if calls := s.queue; len(calls) <= n {
+			s.queue = nil
+			s.queueMu.Unlock()
+			return calls
+		}
+		n = len(s.queue)
+		s.queueMu.Unlock()
+		runtime.Gosched()
+	}
 }
 
 // unqueue takes c out of the queue, if it is still there.
