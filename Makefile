@@ -1,7 +1,7 @@
 # make test    everything that must pass: lint, all tests of all modules under the race detector, model, sim, fuzz-short
 # make servers installs the servers that the tests of adapters start, where Debian's packages can be had; make test does it first
 # make lint    gofmt, go vet, staticcheck, go mod tidy -diff, over the modules of make test
-# make bench   the table of ratios; make bench-json for programs; make bench-check names what is worse than in bench/table.json, or the TABLE that it printed, and make bench-plot draws its curves; make bench-engines what the fence costs on each engine, for its server and ours together
+# make bench   the table of ratios; make bench-json for programs; make bench-check names what is worse than in bench/table.json, or the TABLE that it printed, and make bench-plot draws its curves and writes them into the README; make bench-engines what the fence costs on each engine, for its server and ours together
 # make fuzz    every fuzz target, FUZZTIME each; make fuzz-short EXECS runs of each
 # make mutants breaks the code on purpose, in one place after the other, and shows which test notices
 # make sim     2,000 simulated histories of 500 steps, make test 500 of them; make sim SEED=4711 replays one
@@ -94,9 +94,9 @@ TABLE ?= bench/table.json
 bench-check: servers
 	@cd bench && go run -tags peers . -check '$(abspath $(TABLE))'
 
-# From a table, so that the figures say what the numbers say that are kept beside them.
+# From a table, so that the figures, and the README, say what the numbers say that are kept beside them.
 bench-plot:
-	@cd bench && go run . -plot '$(CURDIR)/docs/bench' -from '$(abspath $(TABLE))'
+	@cd bench && go run . -plot '$(CURDIR)/docs/bench' -readme '$(CURDIR)/README.md' -from '$(abspath $(TABLE))'
 
 # Each flushes beside the engine's own best way to write as much, in turns, in one run: see internal/flushbench.
 bench-engines: servers

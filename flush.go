@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/seed-6f1f505d/kvstore/store"
 )
@@ -17,7 +18,7 @@ const batchBytes = 4 << 20
 // flush sends one batch of what is ready.
 func (l *lane[V]) flush(ctx context.Context) {
 	db, b := l.db, l.batch() // some of it may be there, from while the store had the last one
-	suspect, ok := l.gather(b, false)
+	suspect, ok := l.gather(b, nil)
 	if !ok || !l.launch(b) {
 		return
 	}
@@ -83,7 +84,7 @@ func (l *lane[V]) send(ctx context.Context, b *batch[V]) (rs []store.Result, err
 		defer close(answer)
 		rs, err = l.db.apply(ctx, b.changes)
 	}()
-	l.gather(&l.batches[1-l.filling], true)
+	l.gather(&l.batches[1-l.filling], answer)
 	<-answer
 	return rs, err
 }
@@ -106,9 +107,14 @@ func (l *lane[V]) unload() {
 	}
 }
 
-// gather fills a batch; ahead of its time, with a part of what nobody waits for. It reports whether the batch is of a session that has failed before, alone; and
-// false if Close has handed it over.
-func (l *lane[V]) gather(b *batch[V], ahead bool) (suspect, ok bool) {
+// lookahead is how long, in nanoseconds, those who wait for the answer to a batch wait for the next one to be gathered, beside the one value that is being
+// encoded.
+const lookahead = int64(time.Millisecond)
+
+// gather fills a batch; or, if there is an until, a part of one ahead of its time, with what nobody waits for, as long as that is not closed. It
+// reports whether the batch is of a session that has failed before, alone; and false if Close has handed it over.
+func (l *lane[V]) gather(b *batch[V], until <-chan struct{}) (suspect, ok bool) {
+	ahead := until != nil
 	db, limit, bytes := l.db, l.limit, batchBytes
 	if ahead { // the rest is for those that are waited for by the time
 		limit, bytes = limit-(limit+3)/4, bytes-bytes/4
@@ -162,6 +168,13 @@ func (l *lane[V]) gather(b *batch[V], ahead bool) (suspect, ok bool) {
 				urgents++
 			}
 			b.encode(db, &b.flights[len(b.flights)-1])
+			if ahead && db.now()-now > lookahead {
+				select {
+				case <-until:
+					return suspect, true
+				default:
+				}
+			}
 		}
 	}
 	return suspect, true

@@ -203,6 +203,37 @@ func TestOneFlightInABatch(t *testing.T) {
 	})
 }
 
+// Who waits for a batch is told when the store has answered, and what was being encoded for the next one then: not when all of that is.
+func TestAnswerDoesNotWaitForTheNextBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		mem := memory.New()
+		st := &tap{Store: mem}
+		st.apply = func(ctx context.Context, cs []store.Change) ([]store.Result, error) {
+			time.Sleep(6 * time.Second)
+			return mem.Apply(ctx, cs)
+		}
+		db := openInts(t, st, kvstore.Options{Node: "a", Flushers: 1, MaxBatch: 8, StoreTimeout: time.Minute, Codec: slowCodec{by: 5 * time.Second}})
+		ss := dirtySessions(t, db, 16)
+		for _, s := range ss[2:8] { // s0, s1 and s10 to s15 come before them
+			check(t, s.Put(ctx, "", 99)) // takes 5 s to be encoded
+		}
+		time.Sleep(time.Second) // eight are in the store's hands, and the first of these six is being encoded
+		start := time.Now()
+		check(t, ss[0].Sync(ctx))
+		if d := time.Since(start); d > 10*time.Second {
+			t.Errorf("the store had the session for 6 s, and Sync took %v more than that", d-5*time.Second)
+		}
+		check(t, db.Flush(ctx))
+		for i := 2; i < 8; i++ {
+			if _, m := ints(t, mem, fmt.Sprint("s", i)); m[""] != 99 {
+				t.Errorf("the store has %v of s%d", m, i)
+			}
+		}
+		check(t, db.Close(ctx))
+	})
+}
+
 // During an outage many come and go that wait for the same sessions. It costs no memory, and in the end
 // each session is written once.
 func TestSyncInAnOutage(t *testing.T) {

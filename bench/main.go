@@ -58,7 +58,8 @@ type config struct {
 	json      bool
 	profile   string
 	plot      string             // directory of the figures; empty: none
-	from      map[string]*result // to draw instead of measuring; nil: what is measured
+	readme    string             // to write the table into; empty: none
+	from      map[string]*result // to draw and write instead of measuring; nil: what is measured
 	table     map[string]*result // to compare with; nil: nothing is compared
 	tolerance float64
 }
@@ -75,7 +76,13 @@ func run(args []string, stdout, stderr io.Writer) (err error) {
 		}
 	}
 	if c.from != nil {
-		return plot(c.plot, c.from)
+		if c.plot != "" {
+			err = plot(c.plot, c.from)
+		}
+		if c.readme != "" {
+			err = errors.Join(err, writeREADME(c.readme, c.from))
+		}
+		return err
 	}
 	if f, ok := stderr.(*os.File); ok {
 		// Nobody reads progress in a log.
@@ -135,7 +142,8 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	f.StringVar(&c.profile, "cpuprofile", "", "write a CPU profile to `file`; labels \"row\" and \"side\" tell whose a sample is")
 	f.StringVar(&c.dir, "dir", "", "`directory` for the bbolt files; its disk's syncs are what is measured (default: the system's for temporary files)")
 	f.StringVar(&c.plot, "plot", "", "draw the rows growth/ as curves, into SVG files in `directory`, which is made if there is none")
-	from := f.String("from", "", "with -plot: measure nothing, and draw the rows of the `file`, which -json has printed")
+	f.StringVar(&c.readme, "readme", "", "with -from: write the README's table of speeds into `file`, where it has one")
+	from := f.String("from", "", "with -plot or -readme: measure nothing, and draw and write the rows of the `file`, which -json has printed")
 	cpus := f.String("cpus", "", "`list` of GOMAXPROCS, separated by commas (default 1,2, as far as there are as many)")
 	only := f.String("run", "", "measure only the rows whose name matches this `regexp`")
 	if err := f.Parse(args); err != nil {
@@ -149,13 +157,16 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	if set["plot"] && c.plot == "" {
 		return nil, errors.New("-plot is empty: it is a directory")
 	}
+	if set["readme"] && !set["from"] {
+		return nil, errors.New("-readme without -from: the README says what the table says that is kept")
+	}
 	if set["from"] {
 		for name := range set {
-			if name != "plot" && name != "from" {
+			if name != "plot" && name != "readme" && name != "from" {
 				return nil, fmt.Errorf("-from measures nothing: there is no use for -%s", name)
 			}
 		}
-		if c.plot == "" {
+		if c.plot == "" && c.readme == "" {
 			return nil, errors.New("-from without -plot: where are the figures to go?")
 		}
 		var err error
