@@ -211,11 +211,12 @@ func (db *DB[V]) answer(st *stripe[V], c *call[V], id string, s *session[V]) {
 	if c.s != nil && c.s.dead() {
 		db.out(c.s) // its time came before it was in the map
 	}
-	close(c.done)
 	if s != nil && db.sieve != nil {
+		// Before anybody has it: what goes for it does not depend on what is done with it meanwhile.
 		db.sieve.insert(s)
 		db.sieve.shrink(db, s)
 	}
+	close(c.done)
 }
 
 // askClaim claims a session.

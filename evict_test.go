@@ -17,6 +17,31 @@ import (
 	"github.com/seed-6f1f505d/kvstore/store/memory"
 )
 
+// Who brings a session in finds the other one gone already: what is in memory, and what goes next, is not a matter of who of the two goes on first.
+func TestEvictsBeforeItAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		const limit, sessions = 3, 10
+		mem := memory.New()
+		first := openInts(t, mem, brisk("first"))
+		for i := range sessions {
+			check(t, first.Put(ctx, fmt.Sprint(i), i))
+		}
+		check(t, first.Close(ctx))
+		o := brisk("a")
+		o.MaxResident = limit
+		db := openInts(t, mem, o)
+		defer db.Close(ctx)
+		for i := range 100 * sessions {
+			_, err := db.Adopt(ctx, fmt.Sprint(i%sessions))
+			check(t, err)
+			if n := db.Stats().Resident; n > limit {
+				t.Fatalf("after %d adoptions %d clean sessions are in memory, the limit is %d", i+1, n, limit)
+			}
+		}
+	})
+}
+
 // A scan of many sessions that are touched once does not drive out those that are touched again and again.
 func TestEvictionResistsScans(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -141,7 +141,7 @@ func (l *lane[V]) gather(b *batch[V], until <-chan struct{}) (suspect, ok bool) 
 		case s.has(flying): // likewise, and it is in the queue, for its own time
 		case !s.has(queued): // it was flushed before its turn
 		case alone && urgent: // it has a time of its own, and is in another list
-		case alone && s.x != nil && s.x.due > now: // it changed, and came by the queue
+		case alone && s.x.due > now: // it changed, and came by the queue
 			s.turn = 0
 			l.retry = append(l.retry, delayed[V]{s, s.x.due, s.since})
 		case alone && (ahead || len(b.flights) > 0):

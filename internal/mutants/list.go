@@ -237,6 +237,12 @@ var core = []mutation{
 		`(s.x == nil || s.x.birth == 0 || h.Seq < s.x.birth)`, `false`, "TestStealOfACreationAfterRelease"},
 	{"an attempt to store a creation is taken for a former tenure", "load.go",
 		`(s.x == nil || s.x.birth == 0 || h.Seq < s.x.birth)`, `true`, "TestStealOfACreationStoredMeanwhile|Faults"},
+	{"who brings a session in does not wait for the one that goes", "adopt.go",
+		`		db.sieve.shrink(db, s)
+	}
+	close(c.done)`, `		go db.sieve.shrink(db, s)
+	}
+	close(c.done)`, "TestEvictsBeforeItAnswers"},
 	{"eviction ignores visits", "evict.go",
 		`if !p.s.sieved().visited.Swap(false) {`, `if p.s.sieved().visited.Store(false); true {`, "TestEvictionResistsScans"},
 	{"a handle is on every life", "resident.go",
