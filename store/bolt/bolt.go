@@ -44,6 +44,7 @@ type Store struct {
 	queue   []*call // what the next holder of turn commits
 
 	// Under turn.
+	shared    int       // calls of the last transaction, or more if those before it had more
 	nextGrave time.Time // no tombstone is due before; zero: unknown
 	gravesOff bool      // damage is met where tombstones are, or collect runs: leave them alone
 	arena     arena     // for the records of the transaction that runs

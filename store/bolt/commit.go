@@ -87,17 +87,18 @@ func (s *Store) commit(ctx context.Context, c *call) error {
 
 // take takes all out of the queue. The caller holds s.turn.
 //
-// Those who have just been answered go first, as long as some of them come back: then they share this transaction, where
-// otherwise one half of the callers would always wait for the other's.
-func (s *Store) take() []*call {
+// If several were answered a moment ago they go first, as long as some of them come back: then they share this transaction, where
+// otherwise one half of the callers would always wait for the other's. Who is alone waits for nobody.
+func (s *Store) take() (calls []*call) {
 	for n := 0; ; {
 		s.queueMu.Lock()
-		if calls := s.queue; len(calls) <= n {
+		if calls = s.queue; len(calls) <= n || s.shared <= 1 {
 			s.queue = nil
 			s.queueMu.Unlock()
+			s.shared = max(len(calls), s.shared/2)
 			return calls
 		}
-		n = len(s.queue)
+		n = len(calls)
 		s.queueMu.Unlock()
 		runtime.Gosched()
 	}
