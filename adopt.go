@@ -259,7 +259,7 @@ func (db *DB[V]) claimed(id string, c *store.Claim, keys []string, gen uint32, s
 			db.count.adopted.Add(1)
 			why = cameBack(c.Header)
 		}
-		return db.rehydrate(c.Header, c.Entries, keys, c.Unread, why, gen), nil
+		return db.rehydrate(id, c.Header, c.Entries, keys, c.Unread, why, gen), nil
 	case store.NotFound:
 		return nil, sessionError(id, ErrNotFound)
 	case store.Held, store.Outbid:
@@ -296,7 +296,7 @@ func (db *DB[V]) askReload(ctx context.Context, id string, keys []string) (*sess
 		return nil, sessionError(id, ErrNotResident)
 	}
 	db.count.reloaded.Add(1)
-	return db.rehydrate(h, snap.Entries, keys, damaged, cameBack(h), gen), nil
+	return db.rehydrate(id, h, snap.Entries, keys, damaged, cameBack(h), gen), nil
 }
 
 // cameBack says of a session that the store has as this node's how it came. If nothing was changed in the tenure it may never have been here: the answer to the
@@ -327,10 +327,10 @@ func unread(err error) (keys []string) {
 	return nil
 }
 
-// rehydrate makes a resident session of what the store returned. Of the keys asked
+// rehydrate makes a resident session of what the store returned for an ID, which was checked: what the store says that it is called does not matter. Of the keys asked
 // for, those that are neither in entries nor unread are known not to exist.
-func (db *DB[V]) rehydrate(h store.Header, entries []store.Entry, asked, unread []string, why Cause, gen uint32) *session[V] {
-	s := db.newSession(h.Session, h.Epoch)
+func (db *DB[V]) rehydrate(id string, h store.Header, entries []store.Entry, asked, unread []string, why Cause, gen uint32) *session[V] {
+	s := db.newSession(id, h.Epoch)
 	s.setIf(complete, why == CauseCreate)
 	s.verified.Store(gen)
 	if len(h.Aliases) > 0 || h.Schema > db.opt.Schema {

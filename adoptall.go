@@ -52,8 +52,11 @@ func (db *DB[V]) bringAll(ctx context.Context, q question, ids []string) []error
 }
 
 // callFor returns a new call for a session that is not here, which its caller has to answer; nil if it is, or somebody asks
-// already, or nothing is taken in any more.
+// already, or nothing is taken in any more, or there can be no such session: bring says so.
 func (db *DB[V]) callFor(id string, how how) *call[V] {
+	if checkID(id) != nil {
+		return nil
+	}
 	st := db.stripe(id)
 	st.mu.Lock()
 	defer st.mu.Unlock()

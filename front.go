@@ -30,8 +30,7 @@ type fronted[V, Room any] struct {
 	_ Room
 }
 
-// newFront returns the front of a session of that ID, whose length is no more than store.MaxSession. The rooms fill the
-// runtime's size classes.
+// newFront returns the front of a session of that ID, which its caller has checked. The rooms fill the runtime's size classes.
 func newFront[V any](id string) (f *front[V]) {
 	switch n := len(id) - len(f.text); {
 	case n <= 8:
@@ -48,8 +47,10 @@ func newFront[V any](id string) (f *front[V]) {
 		f = &new(fronted[V, [152]byte]).front
 	case n <= 344:
 		f = &new(fronted[V, [344]byte]).front
-	default:
+	case n <= 1104:
 		f = &new(fronted[V, [1104]byte]).front
+	default:
+		panic(checkID(id)) // it would go on in memory that is not the front's
 	}
 	f.size = uint16(len(id))
 	copy(unsafe.Slice(&f.text[0], len(id)), id)

@@ -264,6 +264,13 @@ var core = []mutation{
 		f = db.sessions.search(hash, id)`, "TestGetTellsSessionsApart"},
 	{"index: who has an ID keeps the session", "index.go",
 		`	s.session.Store(nil) // who`, `	// who`, "TestKeptIDKeepsNoSession"},
+	{"a session is called what the store calls it", "adopt.go",
+		`s := db.newSession(id, h.Epoch)`, `s := db.newSession(h.Session, h.Epoch)`, "TestStoreMisnamesSessions"},
+	{"a session that a walk has found may be called anything", "adoptall.go",
+		`	if checkID(id) != nil {
+		return nil
+	}
+`, ``, "TestStoreMisnamesSessions"},
 	{"front: the end of an ID is not compared", "front.go",
 		` && *(*[16]byte)(unsafe.Add(p, n-16)) == *(*[16]byte)(unsafe.Add(q, n-16))`, ``, "TestFrontID"},
 	{"a transaction does not check what it read", "tx.go",
