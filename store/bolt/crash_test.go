@@ -178,9 +178,13 @@ func TestKilled(t *testing.T) {
 		if rng.IntN(2) == 0 {
 			env = append(env, "NOSYNC=1")
 		}
-		early := rng.IntN(5) == 0 // kill it while it opens the file
-		wait := time.Duration(rng.IntN(30_000)) * time.Microsecond
-		for _, line := range killedChild(t, env, early, wait) {
+		// By what it has done, and not by the time alone: a machine with much else to do gives a child of 30 ms hardly a change.
+		acked := rng.IntN(30)
+		if rng.IntN(5) == 0 {
+			acked = -1 // kill it while it opens the file
+		}
+		wait := time.Duration(rng.IntN(10_000)) * time.Microsecond
+		for _, line := range killedChild(t, env, acked, wait) {
 			if err := l.hear(line); err != nil {
 				t.Fatalf("round %d: %v", round, err)
 			}
@@ -196,8 +200,9 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// killedChild runs a writing child, kills it and returns what it said.
-func killedChild(t *testing.T, env []string, early bool, wait time.Duration) []string {
+// killedChild runs a writing child, kills it after wait, once it was told of so many changes that they are written, and returns what it
+// said. With 0 it must have begun to say something, with -1 not even that.
+func killedChild(t *testing.T, env []string, acked int, wait time.Duration) []string {
 	t.Helper()
 	cmd := child(t, "write", env...)
 	out, err := cmd.StdoutPipe()
@@ -207,24 +212,25 @@ func killedChild(t *testing.T, env []string, early bool, wait time.Duration) []s
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	first, all := make(chan struct{}), make(chan []byte)
+	enough, all := make(chan struct{}), make(chan []byte)
 	go func() {
 		var said []byte
 		buf := make([]byte, 64<<10)
-		for {
+		for told := false; ; {
 			n, err := out.Read(buf)
-			if len(said) == 0 {
-				close(first)
-			}
 			said = append(said, buf[:n]...)
+			if !told && (err != nil || bytes.Count(said, []byte("ack ")) >= acked) {
+				told = true
+				close(enough)
+			}
 			if err != nil {
 				break
 			}
 		}
 		all <- said
 	}()
-	if !early {
-		<-first
+	if acked >= 0 {
+		<-enough
 	}
 	time.Sleep(wait)
 	if err := cmd.Process.Kill(); err != nil {
