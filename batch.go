@@ -19,6 +19,9 @@ type batch[V any] struct {
 	deletes []string
 	arena   []byte // the encoded values
 
+	results []store.Result // the answer: of changes
+	alone   bool           // a failure in it is the session's own
+
 	aloft []flight[V] // flights, as Close sees them until the store has answered; under the lane's mu
 }
 
@@ -59,6 +62,7 @@ func (b *batch[V]) reset() {
 	clear(b.deletes)
 	b.flights, b.items, b.changes, b.sent = b.flights[:0], b.items[:0], b.changes[:0], b.sent[:0]
 	b.puts, b.deletes = b.puts[:0], b.deletes[:0]
+	b.results, b.alone = nil, false
 	if cap(b.arena) > 2*batchBytes {
 		b.arena = nil
 	}

@@ -15,11 +15,20 @@ import (
 // Encoded bytes after which a batch is full, whatever its number of sessions.
 const batchBytes = 4 << 20
 
-// flush sends one batch of what is ready.
+// flush sends one batch of what is ready. If some of the next one is there when the store has answered, then that is sent before the
+// answer is settled, in the next flush: so the store does not wait for this either. A session is in one of the two only.
 func (l *lane[V]) flush(ctx context.Context) {
 	db, b := l.db, l.batch() // some of it may be there, from while the store had the last one
-	suspect, ok := l.gather(b, nil)
+	if len(l.first) > 0 {
+		l.conclude() // who is waited for may have changed again while it was in that batch
+	}
+	var until <-chan struct{}
+	if l.owed != nil {
+		until = atOnce
+	}
+	suspect, ok := l.gather(b, false, until)
 	if !ok || !l.launch(b) {
+		l.conclude()
 		return
 	}
 	defer l.settled()
@@ -36,12 +45,13 @@ func (l *lane[V]) flush(ctx context.Context) {
 		}
 	}
 	if len(b.changes) == 0 {
+		l.conclude()
 		if l.land(b) {
 			b.reset()
 		}
 		return
 	}
-	results, err := l.send(ctx, b)
+	results, waited, err := l.send(ctx, b)
 	if !l.land(b) {
 		return
 	}
@@ -59,34 +69,58 @@ func (l *lane[V]) flush(ctx context.Context) {
 		l.failed(len(b.changes))
 	}
 	// One session failed while the store answers others: it is to blame itself.
-	alone := answered || suspect || len(b.changes) == 1 && l.fails <= outage
-	for i, r := range results {
-		l.settle(&b.flights[b.sent[i]], r, alone)
-	}
-	b.reset()
+	b.results, b.alone = results, answered || suspect || len(b.changes) == 1 && l.fails <= outage
+	l.owed = b
 	l.filling = 1 - l.filling
+	if answered && waited && l.limit == db.opt.MaxBatch && l.begun() {
+		return
+	}
+	l.conclude()
 	if l.limit < db.opt.MaxBatch {
 		l.unload()
 	}
-	if db.sieve != nil {
-		db.sieve.shrink(db, nil)
+}
+
+// conclude settles the batch that the store has answered, if there is one.
+func (l *lane[V]) conclude() {
+	b := l.owed
+	if b == nil {
+		return
+	}
+	l.owed = nil
+	for i, r := range b.results {
+		l.settle(&b.flights[b.sent[i]], r, b.alone)
+	}
+	b.reset()
+	if l.db.sieve != nil {
+		l.db.sieve.shrink(l.db, nil)
 	}
 }
 
-// send calls the store with a batch, and gathers the next one meanwhile, if there is something for one and nothing failed lately: what follows
-// a failure is chosen after it.
-func (l *lane[V]) send(ctx context.Context, b *batch[V]) (rs []store.Result, err error) {
-	if len(l.ready) == 0 || l.limit < l.db.opt.MaxBatch {
-		return l.db.apply(ctx, b.changes)
+// send calls the store with a batch. Meanwhile it settles the last one, and gathers the next one, if there is something for one and nothing
+// failed lately: what follows a failure is chosen after it. It reports whether the store took longer than this.
+func (l *lane[V]) send(ctx context.Context, b *batch[V]) (rs []store.Result, waited bool, err error) {
+	more := len(l.ready) > 0 && l.limit == l.db.opt.MaxBatch
+	if l.owed == nil && !more {
+		rs, err = l.db.apply(ctx, b.changes)
+		return rs, false, err
 	}
 	answer := make(chan struct{})
 	go func() {
 		defer close(answer)
 		rs, err = l.db.apply(ctx, b.changes)
 	}()
-	l.gather(&l.batches[1-l.filling], answer)
-	<-answer
-	return rs, err
+	l.conclude()
+	if more {
+		l.gather(&l.batches[1-l.filling], true, answer)
+	}
+	select {
+	case <-answer:
+	default:
+		waited = true
+		<-answer
+	}
+	return rs, waited, err
 }
 
 // batch is the one that is sent next.
@@ -111,10 +145,12 @@ func (l *lane[V]) unload() {
 // encoded.
 const lookahead = int64(time.Millisecond)
 
-// gather fills a batch; or, if there is an until, a part of one ahead of its time, with what nobody waits for, as long as that is not closed. It
-// reports whether the batch is of a session that has failed before, alone; and false if Close has handed it over.
-func (l *lane[V]) gather(b *batch[V], until <-chan struct{}) (suspect, ok bool) {
-	ahead := until != nil
+// atOnce is closed.
+var atOnce = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// gather fills a batch; or, ahead of its time, a part of one, with what nobody waits for. When until is closed it goes on for no longer than
+// lookahead. It reports whether the batch is of a session that has failed before, alone; and false if Close has handed it over.
+func (l *lane[V]) gather(b *batch[V], ahead bool, until <-chan struct{}) (suspect, ok bool) {
 	db, limit, bytes := l.db, l.limit, batchBytes
 	if ahead { // the rest is for those that are waited for by the time
 		limit, bytes = limit-(limit+3)/4, bytes-bytes/4
@@ -168,7 +204,7 @@ func (l *lane[V]) gather(b *batch[V], until <-chan struct{}) (suspect, ok bool) 
 				urgents++
 			}
 			b.encode(db, &b.flights[len(b.flights)-1])
-			if ahead && db.now()-now > lookahead {
+			if until != nil && db.now()-now > lookahead {
 				select {
 				case <-until:
 					return suspect, true

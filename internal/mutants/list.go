@@ -73,7 +73,7 @@ var core = []mutation{
 	{"probing takes the main entry always", "batch.go",
 		`mainWaits := s.has(probing) &&`, `mainWaits := false && s.has(probing) &&`, "Probing"},
 	{"the answer waits for all that is gathered", "flush.go",
-		`if ahead && db.now()-now > lookahead {`, `if false && ahead {`, "TestAnswerDoesNotWaitForTheNextBatch"},
+		`if until != nil && db.now()-now > lookahead {`, `if false {`, "TestAnswerDoesNotWaitForTheNextBatch"},
 	{"a session is in a batch twice", "flush.go",
 		`		case s.has(flying): // likewise`, `		case false: // likewise`, "TestOneFlightInABatch"},
 	{"two flushes have one number", "batch.go",
@@ -81,7 +81,7 @@ var core = []mutation{
 
 	// The next one is gathered meanwhile.
 	{"nothing is gathered while the store has a batch", "flush.go",
-		`	l.gather(&l.batches[1-l.filling], answer)
+		`		l.gather(&l.batches[1-l.filling], true, answer)
 `, ``, "TestGathersAhead"},
 	{"a batch that is gathered ahead is full", "flush.go",
 		`limit, bytes = limit-(limit+3)/4, bytes-bytes/4`, `limit, bytes = limit+0, bytes+0`, "TestGathersAhead"},

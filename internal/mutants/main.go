@@ -3,6 +3,7 @@
 //	go run ./internal/mutants            all of them: a table; exit status 1 if one survives
 //	go run ./internal/mutants -run REGEXP   some, by name
 //	go run ./internal/mutants -all       run all tests for each, and name all that fail
+//	go run ./internal/mutants -jobs 1    one at a time, instead of as many as there are processors
 //
 // Nothing in the tree is touched: the compiler reads the broken file in place of the other (go help build, -overlay).
 package main
@@ -22,9 +23,13 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 func main() {
@@ -38,6 +43,7 @@ func run(args []string, out io.Writer) error {
 	f := flag.NewFlagSet("mutants", flag.ContinueOnError)
 	name := f.String("run", "", "only those whose name matches this `regexp`")
 	all := f.Bool("all", false, "run all tests for each, instead of ending with the first that fails")
+	jobs := f.Int("jobs", runtime.NumCPU(), "how many at a time")
 	timeout := f.Duration("timeout", 3*time.Minute, "of the tests, for each: who waits for ever is noticed, too")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -50,33 +56,40 @@ func run(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "kvstore-mutants-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 
+	var mu sync.Mutex // guards out and what is counted
 	survivors, void, n := 0, 0, 0
+	var tries errgroup.Group
+	tries.SetLimit(max(*jobs, 1))
 	for _, m := range mutations {
 		if !only.MatchString(m.name) {
 			continue
 		}
 		n++
-		killers, err := m.try(ctx, root, dir, *all, *timeout)
-		verdict := strings.Join(killers, " ")
-		switch {
-		case ctx.Err() != nil:
-			return err
-		case err != nil:
-			void++
-			verdict = "ERROR: " + err.Error()
-		case len(killers) == 0:
-			survivors++
-			verdict = "SURVIVED"
-		}
-		fmt.Fprintf(out, "%-62s %-22s %s\n", m.name, m.file, verdict)
+		tries.Go(func() error {
+			killers, err := m.try(ctx, root, *all, *timeout)
+			if ctx.Err() != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			verdict := strings.Join(killers, " ")
+			switch {
+			case err != nil:
+				void++
+				verdict = "ERROR: " + err.Error()
+			case len(killers) == 0:
+				survivors++
+				verdict = "SURVIVED"
+			}
+			fmt.Fprintf(out, "%-62s %-22s %s\n", m.name, m.file, verdict)
+			return nil
+		})
+	}
+	if err := tries.Wait(); err != nil {
+		return err
 	}
 	switch {
 	case n == 0:
@@ -115,11 +128,19 @@ func (m *mutation) broken(root string) ([]byte, error) {
 }
 
 // try returns the tests that fail: the first ones that do, or all. One that does not compile is an error: it shows nothing.
-func (m *mutation) try(ctx context.Context, root, dir string, all bool, timeout time.Duration) ([]string, error) {
+func (m *mutation) try(ctx context.Context, root string, all bool, timeout time.Duration) ([]string, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	mutant, err := m.broken(root)
 	if err != nil {
 		return nil, err
 	}
+	dir, err := os.MkdirTemp("", "kvstore-mutant-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
 	file, overlay := filepath.Join(dir, "mutant.go"), filepath.Join(dir, "overlay.json")
 	if err := os.WriteFile(file, mutant, 0o600); err != nil {
 		return nil, err
