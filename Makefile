@@ -68,9 +68,12 @@ packages = go list -f '{{if $1}}{{.ImportPath}}{{end}}' ./...
 race/%: built/% servers
 	@cd $* && p=$$($(call packages,or .TestGoFiles .XTestGoFiles)) && if [ -n "$$p" ]; then echo "== go test $(TESTFLAGS) in $*" && go test $(TESTFLAGS) $$p; fi
 
+# As they are built for the tests: for another way everything that they use would be compiled once more.
 lint/%:
-	@echo "== go vet, staticcheck, go mod tidy -diff in $*"; cd $* && p=$$($(call packages,true)) && \
-		if [ -n "$$p" ]; then $(GOBUILD) vet ./... && $(GOBUILD) tool -modfile=$(TOOLS) staticcheck ./...; fi && go mod tidy -diff
+	@echo "== go vet, staticcheck, go mod tidy -diff in $*"; set -e; cd $*; sc=$$($(GOBUILD) tool -n -modfile=$(TOOLS) staticcheck); \
+		p=$$($(call packages,or .TestGoFiles .XTestGoFiles)); if [ -n "$$p" ]; then $(GOBUILD) vet -race $$p; GOFLAGS=-race $$sc $$p; fi; \
+		p=$$($(call packages,not (or .TestGoFiles .XTestGoFiles))); if [ -n "$$p" ]; then $(GOBUILD) vet $$p; $$sc $$p; fi; \
+		go mod tidy -diff
 
 gofmt:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not formatted by gofmt:"; echo "$$out"; exit 1; fi
