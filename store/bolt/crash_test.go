@@ -166,7 +166,7 @@ func writeSessions(do func(func(*Store) error) error, repeats bool) error {
 // TestKilled kills a writing process again and again. What it was told is written must be there, whole; what it
 // was not told may be there, whole; and nothing else.
 func TestKilled(t *testing.T) {
-	rng, rounds := random(t, 200, 30, true)
+	rng, rounds := random(t, 200, 30, false)
 	path, l, acks := "", newLedger(), 0
 	for round := range rounds {
 		if round%40 == 0 { // now and then also from nothing
