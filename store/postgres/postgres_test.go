@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-6f1f505d/kvstore/internal/pgserver"
 	"github.com/seed-6f1f505d/kvstore/store"
@@ -32,11 +33,22 @@ func open(t testing.TB, url string, o *Options) *Store {
 
 func TestContract(t *testing.T) {
 	srv := pgserver.Start(t, "fsync=off")
-	o, conn := fresh(), connect(t, srv.URL())
+	o := fresh()
+	pool, err := pgxpool.New(t.Context(), srv.URL()) // for all cases: a new connection plans each function again
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
 	clear := fmt.Sprintf("TRUNCATE %[1]s.session, %[1]s.entry, %[1]s.alias, %[1]s.node, %[1]s.memory", pgx.Identifier{o.Schema}.Sanitize())
 	storetest.Run(t, func(t *testing.T) store.Store {
-		st := open(t, srv.URL(), o) // the schema of the case before
-		exec(t, conn, clear)
+		st, err := New(t.Context(), pool, o) // on the schema of the case before
+		if err == nil {
+			_, err = pool.Exec(t.Context(), clear)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { st.Close() })
 		return st
 	})
 }

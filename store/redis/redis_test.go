@@ -32,6 +32,17 @@ func open(t testing.TB, url string, o *Options) *Store {
 	return s
 }
 
+// beside opens another store on the client of s.
+func beside(t testing.TB, s *Store, o *Options) *Store {
+	t.Helper()
+	n, err := New(context.Background(), s.client, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	return n
+}
+
 // patient is the URL with ten minutes for what a client has three seconds by default, for tests that ask a lot at once, or for long: the machine may be busy.
 func patient(url string) string {
 	sep := "?"
@@ -54,12 +65,14 @@ func (d damager) Damage(session, key string, header bool) error {
 
 func TestContract(t *testing.T) {
 	srv := redisserver.Start(t)
-	storetest.Run(t, func(t *testing.T) store.Store { return damager{open(t, patient(srv.URL()), fresh())} })
+	first := open(t, patient(srv.URL()), fresh())
+	storetest.Run(t, func(t *testing.T) store.Store { return damager{beside(t, first, fresh())} })
 }
 
 func TestContractOnCluster(t *testing.T) {
 	c := redisserver.StartCluster(t)
-	storetest.Run(t, func(t *testing.T) store.Store { return damager{open(t, patient(c.URL()), fresh())} })
+	first := open(t, patient(c.URL()), fresh())
+	storetest.Run(t, func(t *testing.T) store.Store { return damager{beside(t, first, fresh())} })
 	t.Run("Race with replicas that confirm", func(t *testing.T) {
 		o := fresh()
 		o.Replicas = 1

@@ -1,12 +1,11 @@
 package tests
 
 import (
-	"context"
 	"fmt"
 	"strconv"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-6f1f505d/kvstore/internal/outage"
 	"github.com/seed-6f1f505d/kvstore/internal/pgserver"
@@ -35,20 +34,27 @@ func openSplit(t *testing.T, owners *pgserver.Server, data *redisserver.Server, 
 
 func TestSplitContract(t *testing.T) {
 	owners, data := pgserver.Start(t, "fsync=off"), redisserver.Start(t)
-	c, err := pgx.Connect(t.Context(), owners.URL())
+	pool, err := pgxpool.New(t.Context(), owners.URL()) // for all cases: a new connection plans each function again
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close(context.Background()) })
+	defer pool.Close()
 	storetest.Run(t, func(t *testing.T) store.Store {
-		st := openSplit(t, owners, data, "split")
-		if _, err := c.Exec(t.Context(), "TRUNCATE split.session, split.entry, split.node, split.memory"); err != nil {
+		o, err := postgres.New(t.Context(), pool, &postgres.Options{Schema: "split"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := redis.Open(t.Context(), data.URL(), &redis.Options{Prefix: "split"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := pool.Exec(t.Context(), "TRUNCATE split.session, split.entry, split.node, split.memory"); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := data.Do("FLUSHDB"); err != nil {
 			t.Fatal(err)
 		}
-		return st
+		return split.New(o, d)
 	})
 }
 
