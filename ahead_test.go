@@ -157,13 +157,13 @@ func TestGatheredBeforeAFailure(t *testing.T) {
 	})
 }
 
-// Close hands over each session once that is not stored, whether the store listens to its context, answers all the same, or does not return: those that it has,
+// Close hands over each session once that is not stored, whether the store listens to its context, answers all the same (also that it rejects one), or does not return: those that it has,
 // those that were gathered, and those that were not.
 func TestCloseWithABatchGathered(t *testing.T) {
 	for _, c := range []struct {
 		how  string
 		left int
-	}{{"obeys", 24}, {"answers", 16}, {"deaf", 24}} {
+	}{{"obeys", 24}, {"answers", 16}, {"rejects", 16}, {"deaf", 24}} {
 		t.Run(c.how, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var l losses
@@ -178,6 +178,10 @@ func TestCloseWithABatchGathered(t *testing.T) {
 					}
 					if <-ctx.Done(); c.how == "obeys" {
 						return nil, ctx.Err()
+					}
+					if c.how == "rejects" { // one of them
+						rs, err := g.Store.Apply(context.WithoutCancel(ctx), cs[1:])
+						return append([]store.Result{{Outcome: store.Rejected, Err: errors.New("not this one")}}, rs...), err
 					}
 					return g.Store.Apply(context.WithoutCancel(ctx), cs)
 				}

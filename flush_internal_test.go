@@ -49,6 +49,9 @@ func TestNextBatchBeforeTheAnswerIsSettled(t *testing.T) {
 			t.Fatalf("the lane has nothing to flush for %v", time.Duration(wait))
 		}
 		for n, stored := range []int64{0, 4} {
+			if got := db.Stats().Sessions; got != 0 {
+				t.Errorf("%d sessions are settled before the store has batch %d", got, n+1)
+			}
 			go l.flush(ctx)
 			synctest.Wait()
 			if got := db.Stats().Sessions; st.calls != n+1 || got != stored {

@@ -83,6 +83,24 @@ var core = []mutation{
 	{"nothing is gathered while the store has a batch", "flush.go",
 		`		l.gather(&l.batches[1-l.filling], true, answer)
 `, ``, "TestGathersAhead"},
+	{"an answer is settled before the store has the next batch", "flush.go",
+		`if answered && waited && l.limit == db.opt.MaxBatch && l.begun() {`, `if answered && waited && l.limit < 0 {`, "TestNextBatchBeforeTheAnswerIsSettled"},
+	{"an answer is not settled while the store has the next batch", "flush.go",
+		`	l.conclude()
+	if more {`, `	if more {`, "TestNextBatchBeforeTheAnswerIsSettled"},
+	{"an answer waits for a gatherer that is slower than the store", "flush.go",
+		`if answered && waited && `, `if answered && (waited || true) && `, "TestAnswerDoesNotWaitForTheNextBatch"},
+	{"who is waited for waits for an answer that is there", "flush.go",
+		`if len(l.first) > 0 {
+		l.conclude()`, `if len(l.first) < 0 {
+		l.conclude()`, "TestOneFlightInABatch"},
+	{"a lane ends and owes an answer", "buffer.go",
+		`	defer l.conclude()
+`, ``, "TestCloseWithABatchGathered"},
+	{"IDs before all the others are flushed after them", "buffer.go",
+		`	case id < prefix:
+		return 0`, `	case id < prefix:
+		return math.MaxUint64`, "TestPlaceOf"},
 	{"a batch that is gathered ahead is full", "flush.go",
 		`limit, bytes = limit-(limit+3)/4, bytes-bytes/4`, `limit, bytes = limit+0, bytes+0`, "TestGathersAhead"},
 	{"what was gathered is sent after a failure", "flush.go",
