@@ -100,6 +100,16 @@ var stores = []mutation{
 	{"bolt finds what is gone", "store/bolt/aliases.go",
 		`	return store.JudgeLookup(h, alive, b.wall), nil`, `	_ = alive
 	return h, nil`, "TestContract"},
+	{"split fences a creation that data has", "store/split/apply.go",
+		`if was.HeldBy(c.Owner, c.Epoch) && c.Seq <= was.Seq {`, `if c.Seq == 0 && was.HeldBy(c.Owner, c.Epoch) && c.Seq <= was.Seq {`, "TestRefusedCreation"},
+	{"split does not say which epoch a creation has to be above", "store/split/apply.go",
+		`if own := r.Header; own.Deleted && `, `if own := r.Header; c.Seq == 0 && own.Deleted && `, "TestRefusedCreation"},
+	{"split leaves in owners what fails by an alias", "store/split/apply.go",
+		`	return refused, nil
+`, `	return nil, nil
+`, "TestCreationWithATakenAlias"},
+	{"split takes a claim that data has not heard of for no reason to fence", "store/split/apply.go",
+		`own.Epoch >= c.Epoch || own.Exists() && own.Epoch != was.Epoch {`, `own.Epoch >= c.Epoch && own.Epoch < 1 {`, "TestCreationOfAClaimedSession"},
 	{"split finds the owners that data knows", "store/split/split.go",
 		`			n.Header = merge(owned[i], n.Header)
 `, ``, "TestLookup"},

@@ -2,6 +2,8 @@ package split
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"github.com/seed-6f1f505d/kvstore/store"
 )
@@ -145,10 +147,17 @@ func (s *Store) announce(ctx context.Context, changes []store.Change, places []i
 	var births []store.Change
 	var at []int
 	for _, place := range places {
-		if c := &changes[place]; c.Create {
-			births, at = append(births, before(c)), append(at, place)
-		} else {
+		c := &changes[place]
+		if !c.Create {
 			on = append(on, place)
+			continue
+		}
+		if refused, err := s.clash(ctx, c); err != nil {
+			results[place] = store.Result{Outcome: store.Undecided, Err: err}
+		} else if refused != nil {
+			results[place] = store.Result{Outcome: store.Rejected, Err: refused}
+		} else {
+			births, at = append(births, before(c)), append(at, place)
 		}
 	}
 	if len(births) == 0 {
@@ -179,11 +188,49 @@ func (s *Store) announce(ctx context.Context, changes []store.Change, places []i
 	return on, nil
 }
 
-// succeed is for a creation in the place of a session that has expired, of which owners does not know. r is what owners said.
+// clash returns why data would refuse the aliases of a new life. What data refuses after owners has it leaves an epoch behind in owners that the next
+// one has to be above; so that is for those only that lose a race for an alias, or are too large.
+func (s *Store) clash(ctx context.Context, c *store.Change) (refused, err error) {
+	names, ok := s.data.(store.Directory)
+	if !ok || len(c.Aliases) == 0 || c.Delete {
+		return nil, nil
+	}
+	was, err := s.found(ctx, c.Session)
+	if err != nil || c.Epoch <= was.Epoch {
+		return nil, err
+	}
+	refused = c.JudgeAliases(func(alias string) (h store.Header, alive bool) {
+		if err == nil {
+			h, err = names.Lookup(ctx, alias)
+		}
+		return h, true // what is gone is not found
+	}, time.Now())
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil, nil // data takes no aliases, and says so
+	}
+	if err != nil || refused == nil {
+		return nil, inData(err)
+	}
+	// Is it the aliases that it fails by, or would owners refuse it?
+	own, err := s.owner(ctx, c.Session)
+	if err != nil || own.Epoch >= c.Epoch || own.Exists() && own.Epoch != was.Epoch {
+		return nil, err
+	}
+	if gone, err := s.gone(ctx, was, store.Owner{}); err != nil || !gone {
+		return nil, err
+	}
+	return refused, nil
+}
+
+// succeed is for a creation in the place of a session that has expired, of which owners does not know; and for one that data has, and owners has a
+// later epoch, which did not get there. r is what owners said.
 func (s *Store) succeed(ctx context.Context, c *store.Change, r store.Result) (store.Result, error) {
 	was, err := s.found(ctx, c.Session)
 	if err != nil {
 		return r, err
+	}
+	if was.HeldBy(c.Owner, c.Epoch) && c.Seq <= was.Seq {
+		return store.Result{Outcome: store.Already}, nil
 	}
 	if was.Exists() && c.Epoch > was.Epoch && c.Epoch > r.Header.Epoch {
 		gone, err := s.gone(ctx, was, store.Owner{})
@@ -200,6 +247,11 @@ func (s *Store) succeed(ctx context.Context, c *store.Change, r store.Result) (s
 				return store.Result{Outcome: store.Applied}, nil
 			}
 			r.Header = own.Header
+		}
+	}
+	if own := r.Header; own.Deleted && own.Epoch > was.Epoch && c.Epoch > was.Epoch {
+		if gone, err := s.gone(ctx, was, store.Owner{}); err != nil || gone {
+			return store.Result{Outcome: store.Fenced, Header: own}, err // the next one is to be above that
 		}
 	}
 	return store.Result{Outcome: store.Fenced, Header: merge(r.Header, was)}, nil

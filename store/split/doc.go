@@ -26,7 +26,7 @@
 // # What it costs
 //
 // A claim is three round trips: a read of data, a claim in owners, a claim in data. A change is the one of data; one that creates or deletes a session
-// goes to owners, too. A Load asks both at once. A lease is kept in both. A Find of aliases reads them in data, and then asks owners for each session that it has found.
+// goes to owners, too; one that creates it with aliases first asks data for them, so that owners does not have what data will refuse. A Load asks both at once. A lease is kept in both. A Find of aliases reads them in data, and then asks owners for each session that it has found.
 //
 // A crash between two of these steps leaves the session as it was before, or as it is after: what owners granted, and data does
 // not know of, is granted again to the same node, or to another when its lease is over.

@@ -26,6 +26,11 @@ func TestAgainstMemory(t *testing.T) {
 		storetest.Compare(t, st, rand.Uint64(), 500)
 		st.Close()
 	}
+	for _, seed := range []uint64{12223378834398441709, 3157150373513799561} { // in which data refused creations that owners had
+		st := split.New(memory.New(), memory.New())
+		storetest.Compare(t, st, seed, 500)
+		st.Close()
+	}
 }
 
 // replicated is a store with a replica, which hears of all until it is cut off.
@@ -86,6 +91,84 @@ func live(t *testing.T, st store.Store, o store.Owner, ttl time.Duration) {
 	t.Helper()
 	if _, err := st.KeepAlive(t.Context(), store.Node{Name: o.Node, Incarnation: o.Incarnation}, ttl); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// refusing is a store that may reject all changes.
+type refusing struct {
+	*memory.Store
+	all bool
+}
+
+func (r *refusing) Apply(ctx context.Context, cs []store.Change) ([]store.Result, error) {
+	if !r.all {
+		return r.Store.Apply(ctx, cs)
+	}
+	rs := make([]store.Result, len(cs))
+	for i := range rs {
+		rs[i] = store.Result{Outcome: store.Rejected, Err: errors.New("too large")}
+	}
+	return rs, nil
+}
+
+// create proposes a creation in the place of a session that is gone.
+func create(t *testing.T, st store.Store, id string, o store.Owner, epoch, seq uint64, want store.Outcome, aliases ...string) store.Header {
+	t.Helper()
+	c := store.Change{Session: id, Owner: o, Epoch: epoch, Seq: seq, Create: true, Birth: seq, Aliases: aliases}
+	rs, err := st.Apply(t.Context(), []store.Change{c})
+	if err != nil || rs[0].Outcome != want {
+		t.Errorf("%+v: %+v, %v; want %v", c, rs, err, want)
+	}
+	return rs[0].Header
+}
+
+// Data refuses a creation that owners has already. What it has of the life before is there all the same, and the next life begins above the epoch that owners
+// has: who is fenced is told of that one.
+func TestRefusedCreation(t *testing.T) {
+	data := &refusing{Store: memory.New()}
+	st := split.New(memory.New(), data)
+	defer st.Close()
+	a, b := owner("a"), owner("b")
+	create(t, st, "s", a, 1, 1, store.Applied)
+	end := store.Change{Session: "s", Owner: a, Epoch: 1, Seq: 2, Delete: true}
+	if rs, err := st.Apply(t.Context(), []store.Change{end}); err != nil || rs[0].Outcome != store.Applied {
+		t.Fatalf("%+v, %v", rs, err)
+	}
+	data.all = true
+	create(t, st, "s", a, 2, 3, store.Rejected)
+	data.all = false
+	create(t, st, "s", a, 1, 1, store.Already)
+	create(t, st, "s", b, 1, 1, store.Fenced)
+	create(t, st, "s", a, 1, 4, store.Fenced)
+	if h := create(t, st, "s", b, 2, 1, store.Fenced); h.Epoch != 2 || h.Exists() {
+		t.Errorf("fenced by %+v, want what is left of epoch 2", h)
+	}
+	create(t, st, "s", b, 3, 1, store.Applied)
+}
+
+// What fails by an alias leaves nothing in owners.
+func TestCreationWithATakenAlias(t *testing.T) {
+	st := split.New(memory.New(), memory.New())
+	defer st.Close()
+	a, b := owner("a"), owner("b")
+	create(t, st, "other", b, 1, 1, store.Applied, "name")
+	create(t, st, "s", a, 7, 1, store.Rejected, "free", "name")
+	create(t, st, "s", b, 1, 2, store.Applied, "free")
+}
+
+// Of a session that somebody has claimed, and data has not heard of it, the aliases do not matter: who would create it is fenced.
+func TestCreationOfAClaimedSession(t *testing.T) {
+	owners := memory.New()
+	st := split.New(owners, memory.New())
+	defer st.Close()
+	a, b := owner("a"), owner("b")
+	live(t, st, b, time.Hour)
+	create(t, st, "other", b, 1, 1, store.Applied, "name")
+	if c, err := owners.Claim(t.Context(), store.ClaimRequest{Session: "s", Owner: b, Create: true, Epoch: 2}); err != nil || c.Outcome != store.Granted {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	for epoch := uint64(1); epoch <= 3; epoch++ {
+		create(t, st, "s", a, epoch, 1, store.Fenced, "name")
 	}
 }
 
