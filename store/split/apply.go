@@ -146,6 +146,7 @@ func (s *Store) unlessAlive(ctx context.Context, c *store.Change, place int, end
 func (s *Store) announce(ctx context.Context, changes []store.Change, places []int, results []store.Result) (on []int, err error) {
 	var births []store.Change
 	var at []int
+	unasked := 0 // data could not be asked
 	for _, place := range places {
 		c := &changes[place]
 		if !c.Create {
@@ -153,6 +154,9 @@ func (s *Store) announce(ctx context.Context, changes []store.Change, places []i
 			continue
 		}
 		if refused, err := s.clash(ctx, c); err != nil {
+			if unasked++; unasked == len(places) {
+				return nil, err
+			}
 			results[place] = store.Result{Outcome: store.Undecided, Err: err}
 		} else if refused != nil {
 			results[place] = store.Result{Outcome: store.Rejected, Err: refused}

@@ -156,6 +156,34 @@ func TestCreationWithATakenAlias(t *testing.T) {
 	create(t, st, "s", b, 1, 2, store.Applied, "free")
 }
 
+// unread is a store of which nothing can be read.
+type unread struct{ *memory.Store }
+
+var errUnread = errors.New("it does not answer")
+
+func (unread) Load(context.Context, string, ...string) (store.Snapshot, error) {
+	return store.Snapshot{}, errUnread
+}
+
+// If data cannot be asked for the aliases, nothing is known: as when it cannot be written, that is the error of the call if it is so of all changes.
+func TestCreationWithAliasesThatCannotBeAskedFor(t *testing.T) {
+	owners := memory.New()
+	st := split.New(owners, unread{memory.New()})
+	defer st.Close()
+	named := store.Change{Session: "s", Owner: owner("a"), Epoch: 1, Seq: 1, Create: true, Birth: 1, Aliases: []string{"name"}}
+	other := store.Change{Session: "other", Owner: named.Owner, Epoch: 1, Seq: 1, Create: true, Birth: 1}
+	if _, err := st.Apply(t.Context(), []store.Change{named}); !errors.Is(err, errUnread) {
+		t.Errorf("error %v, want that of data", err)
+	}
+	rs, err := st.Apply(t.Context(), []store.Change{named, other})
+	if err != nil || rs[0].Outcome != store.Undecided || !errors.Is(rs[0].Err, errUnread) || rs[1].Outcome != store.Applied {
+		t.Errorf("%+v, %v", rs, err)
+	}
+	if snap, err := owners.Load(t.Context(), "s"); err != nil || snap.Header.Epoch != 0 {
+		t.Errorf("owners has %+v, %v", snap.Header, err)
+	}
+}
+
 // Of a session that somebody has claimed, and data has not heard of it, the aliases do not matter: who would create it is fenced.
 func TestCreationOfAClaimedSession(t *testing.T) {
 	owners := memory.New()
