@@ -10,7 +10,7 @@ import (
 )
 
 // This file is one flush: gather a batch of what is ready, Apply, settle each session by its result. While the
-// store has one batch, the next one is gathered: so it never waits for an encoder, nor an encoder for it.
+// store has one batch, the last one is settled and the next one gathered: so it seldom waits for the lane, nor the lane for it.
 
 // Encoded bytes after which a batch is full, whatever its number of sessions.
 const batchBytes = 4 << 20
