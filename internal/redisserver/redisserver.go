@@ -272,10 +272,14 @@ func reply(r *bufio.Reader) (string, error) {
 // Cluster is three masters, in this order, and then a replica of each.
 type Cluster []*Server
 
-// nodeTimeout is after which time without an answer servers take another for dead, in milliseconds.
-const nodeTimeout = 1000
+// After which time without an answer servers take another for dead, in milliseconds.
+const (
+	quick   = 1000
+	patient = 10 * 60 * 1000
+)
 
-// StartCluster starts one.
+// StartCluster starts one in which nobody is taken for dead: on a busy machine a server that applies some megabytes is silent for seconds, and
+// what a replica that then takes its place has not heard of is lost. See FailsOver.
 func StartCluster(t testing.TB, settings ...string) Cluster {
 	t.Helper()
 	bin, err := find()
@@ -284,7 +288,7 @@ func StartCluster(t testing.TB, settings ...string) Cluster {
 	for i := range c {
 		dir := t.TempDir()
 		c[i] = &Server{bin: bin, Dir: dir, bus: 1, settings: append([]string{"appendonly yes",
-			fmt.Sprint("cluster-node-timeout ", nodeTimeout), "repl-diskless-sync-delay 0", "repl-ping-replica-period 1"}, settings...)}
+			fmt.Sprint("cluster-node-timeout ", quick), "repl-diskless-sync-delay 0", "repl-ping-replica-period 1"}, settings...)}
 		must(t, c[i].start())
 		c[i].endWith(t)
 	}
@@ -312,7 +316,21 @@ func StartCluster(t testing.TB, settings ...string) Cluster {
 	for _, s := range c[:3] {
 		s.until(t, func() bool { return strings.Contains(s.Must(t, "INFO", "replication"), "state=online") })
 	}
+	c.wait(t, patient) // from now on: to form, it waits for as long
 	return c
+}
+
+// FailsOver has these servers replace, from now on, one that does not answer for a second.
+func (c Cluster) FailsOver(t testing.TB) {
+	t.Helper()
+	c.wait(t, quick)
+}
+
+func (c Cluster) wait(t testing.TB, timeout int) {
+	t.Helper()
+	for _, s := range c {
+		s.Must(t, "CONFIG", "SET", "cluster-node-timeout", strconv.Itoa(timeout))
+	}
 }
 
 func (s *Server) until(t testing.TB, is func() bool) {

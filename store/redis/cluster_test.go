@@ -25,6 +25,7 @@ func promoted(t testing.TB, replica *redisserver.Server) {
 // with one replica only, nothing is acknowledged until there is another one.
 func TestMasterKilled(t *testing.T) {
 	c := redisserver.StartCluster(t)
+	c.FailsOver(t)
 	o := fresh()
 	o.Replicas = 1
 	st := open(t, c.URL(), o)
@@ -44,6 +45,7 @@ func TestMasterKilled(t *testing.T) {
 // A master stands still for longer than the others wait for it. When it goes on it finds itself replaced.
 func TestMasterFrozen(t *testing.T) {
 	c := redisserver.StartCluster(t)
+	c.FailsOver(t)
 	o := fresh()
 	o.Replicas = 1
 	st := open(t, c.URL(), o)
@@ -61,6 +63,7 @@ func TestMasterFrozen(t *testing.T) {
 // Without replicas that confirm, the store is there again as soon as the replica has taken over, without the old master.
 func TestFailover(t *testing.T) {
 	c := redisserver.StartCluster(t)
+	c.FailsOver(t)
 	st := open(t, c.URL(), fresh())
 	w := outage.Start(t, st)
 	var killed, over time.Time
@@ -153,6 +156,7 @@ func TestClaimLost(t *testing.T) {
 	b := claim("b")
 	c[0].Kill()
 	c[3].Thaw()
+	c[1:].FailsOver(t)
 	promoted(t, c[3])
 	outage.Until(t, "the store is there again", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -188,6 +192,7 @@ func TestFailoverForgets(t *testing.T) {
 			apply(t, st, put(3, "forgotten, too"), store.Applied)
 			c[0].Kill()
 			c[3].Thaw()
+			c[1:].FailsOver(t)
 			promoted(t, c[3])
 			outage.Until(t, "the store is there again", func() bool {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
