@@ -422,10 +422,8 @@ var core = []mutation{
 	{"a preload asks for more at once than it may", "preload.go",
 		`w.takers = min(p.InFlight/w.size, mostTakers)`, `w.takers = mostTakers`, "TestPreloadWalksNoFurther"},
 	{"a session that came whole is loaded once more", "adoptall.go",
-		`	s.assign(complete, len(c.Unread) == 0)
+		`	s.set(complete)
 `, ``, "TestPreloadFormer"},
-	{"a session passes for whole of which an entry could not be read", "adoptall.go",
-		`s.assign(complete, len(c.Unread) == 0)`, `s.set(complete)`, "TestPreloadUnread"},
 	{"a question for many does not ask for all entries", "adoptall.go",
 		`Keys: keys, All: q.whole}`, `Keys: keys}`, "TestPreloadFormer"},
 	{"of many claims one that meets damage has no error", "store/bolt/apply.go",
