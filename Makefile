@@ -24,7 +24,7 @@ BENCHTIME ?= 300x
 SEED     ?= 0
 HISTORIES ?= 2000
 TESTFLAGS ?= -race -vet=off -timeout 14m
-JOBS     ?= 7
+JOBS     ?= 5
 # The compilers collect garbage less often: a seventh less work. The tests are run as everybody runs them.
 GOBUILD  := GOGC=400 go
 
@@ -71,8 +71,8 @@ race/%: built/% servers
 # As they are built for the tests: for another way everything that they use would be compiled once more.
 lint/%:
 	@echo "== go vet, staticcheck, go mod tidy -diff in $*"; set -e; cd $*; sc=$$($(GOBUILD) tool -n -modfile=$(TOOLS) staticcheck); \
-		p=$$($(call packages,or .TestGoFiles .XTestGoFiles)); if [ -n "$$p" ]; then $(GOBUILD) vet -race $$p; GOFLAGS=-race $$sc $$p; fi; \
-		p=$$($(call packages,not (or .TestGoFiles .XTestGoFiles))); if [ -n "$$p" ]; then $(GOBUILD) vet $$p; $$sc $$p; fi; \
+		p=$$($(call packages,or .TestGoFiles .XTestGoFiles)); if [ -n "$$p" ]; then $(GOBUILD) vet -race $$p; GOGC=400 GOFLAGS=-race $$sc $$p; fi; \
+		p=$$($(call packages,not (or .TestGoFiles .XTestGoFiles))); if [ -n "$$p" ]; then $(GOBUILD) vet $$p; GOGC=400 $$sc $$p; fi; \
 		go mod tidy -diff
 
 gofmt:

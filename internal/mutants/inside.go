@@ -214,7 +214,7 @@ var inside = []mutation{
 	defer cancel()
 	nodes, err := db.store.Nodes(ctx)`, `	nodes, err := db.store.Nodes(ctx)`, "TestFaultsTimers"},
 	{"a mark that is not of this session's alone", "marks.go",
-		`	return append(append(b, id[:whoHead]...), sum[:]...)`, `	return append(b, id[:whoWhole]...)`, "TestMarksOfSessions"},
+		`	return append(append(b, id[:whoHead]...), sum[:]...)`, `	return append(append(b, id[:whoWhole]...), sum[:0]...)`, "TestMarksOfSessions"},
 	{"a zero byte in a name ends it", "marks.go",
 		`b = append(append(b, s[:i]...), 0, 0xFF)`, `b = append(append(b, s[:i]...), 0, 1)`, "TestTimerMarks"},
 	{"timers and aliases are bounded apart", "marks.go",
