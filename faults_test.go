@@ -160,6 +160,39 @@ func flushUnderFault(t *testing.T, rule func(storetest.Call) storetest.Fault, cr
 	check()
 }
 
+// What is changed while a flush flies, and then is as in that flush again, is written if the flush does not arrive.
+func TestFaultsSameAsFlies(t *testing.T) {
+	for _, fault := range linefaults {
+		t.Run(fault.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := newOutpost(t, kvstore.Options{Flushers: 1})
+				s, err := o.db.Create(o.ctx, "s")
+				o.ok(err)
+				add := func(delta int64, ack kvstore.Ack) {
+					t.Helper()
+					_, err := s.Add(o.ctx, "n", delta, ack)
+					o.ok(err)
+				}
+				add(1, kvstore.Stored)
+				o.line.Inject(storetest.First(1, fault.Fault, storetest.Apply))
+				add(1, kvstore.InMemory)
+				time.Sleep(150 * time.Millisecond) // it hangs, or is about to be repeated
+				add(1, kvstore.InMemory)
+				add(-1, kvstore.InMemory)
+				time.Sleep(3 * time.Second)
+				o.line.Inject(nil)
+				o.ok(s.Sync(o.ctx))
+				o.ok(o.db.Close(o.ctx))
+				s, err = o.neighbour().Adopt(o.ctx, "s")
+				o.ok(err)
+				if n, err := s.Counter(o.ctx, "n"); n != 2 || err != nil {
+					t.Errorf("the counter is %d, %v; want 2", n, err)
+				}
+			})
+		})
+	}
+}
+
 // A hand-over that fails in any way is done in the end, with all that was unsaved, and
 // its late twin does not disturb who has the session then.
 func TestFaultsRelease(t *testing.T) {

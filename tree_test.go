@@ -21,17 +21,19 @@ import (
 // counting is a store that counts what is read of it.
 type counting struct {
 	*memory.Store
-	values, keys int
+	values, keys, calls int
 }
 
 func (c *counting) Load(ctx context.Context, id string, keys ...string) (store.Snapshot, error) {
 	s, err := c.Store.Load(ctx, id, keys...)
 	c.values += len(s.Entries)
+	c.calls++
 	return s, err
 }
 
 func (c *counting) LoadRange(ctx context.Context, id string, r store.Range) (store.Page, error) {
 	p, err := c.Store.LoadRange(ctx, id, r)
+	c.calls++
 	if r.KeysOnly {
 		c.keys += len(p.Entries)
 	} else {

@@ -7,8 +7,8 @@
 //	go run ./internal/mutants -apart     each in a program of its own: to find the one with which they do not build
 //
 // Nothing in the tree is touched: the compiler reads the broken files in place of the others (go help build, -overlay). One program has all mutants in it,
-// and the tests choose one of them when they start, but for those that change something else than what a function does, which are built apart. That
-// takes a tenth of the time.
+// and the tests choose one of them when they start, but for those that change something else than what a function does, which are built apart. Of
+// many, that takes a tenth of the time.
 package main
 
 import (
@@ -29,6 +29,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 )
+
+// few mutants are built apart: what all of them are built into has all packages' tests, which are run once as they are.
+const few = 8
 
 func main() {
 	if err := run(os.Args[1:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
@@ -90,7 +93,7 @@ func run(args []string, out io.Writer) error {
 	}
 
 	var together *program
-	if !*apart {
+	if !*apart && len(chosen) >= few {
 		if together, err = t.build(ctx, chosen); err != nil {
 			return err
 		}

@@ -49,6 +49,9 @@ func together(src []byte, mutants []numbered, path string) (out []byte, in []int
 			es.insert(len(src), fmt.Sprintf("\n%s%s%s\n", broken.text(mutant.Pos(), mutant.Name.Pos()), name, broken.text(mutant.Name.End(), mutant.End())))
 		}
 	}
+	if in == nil {
+		return src, nil, nil
+	}
 	out = es.apply(src)
 	_, err = parse(out)
 	return out, in, err

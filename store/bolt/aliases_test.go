@@ -420,3 +420,23 @@ func TestManyAliases(t *testing.T) {
 		}
 	}
 }
+
+// In one transaction an alias passes from session to session: its record, which the pages from before still have, is no damage.
+func TestAliasPassesWithinABatch(t *testing.T) {
+	s, o := open(t, temp(t), nil), owner("a")
+	apply(t, s, naming("a", o, 1, "x", "y"), store.Applied)
+	rs, err := s.Apply(t.Context(), []store.Change{naming("a", o, 2, "y"), naming("b", o, 1, "x"), naming("b", o, 2), naming("c", o, 1, "x")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range rs {
+		if r.Outcome != store.Applied {
+			t.Errorf("change %d: %+v", i, r)
+		}
+	}
+	has(t, s, "x", "c")
+	has(t, s, "y", "a")
+	if err := s.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
