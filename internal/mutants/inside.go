@@ -85,7 +85,7 @@ var inside = []mutation{
 		`s != nil && s.dropped(h, alias, db.self) {`, `s != nil && false {`, "TestAlias$"},
 	{"aliases stay when their session leaves", "resident.go",
 		`		db.names.leave(s, x.aliases...)
-`, ``, "TestAlias"},
+`, ``, "TestModelMemory"},
 	{"a refused alias is sent again", "settle.go",
 		`			gone = db.drop(s, f, ref.aliases)
 `, ``, "TestAliasClash|TestAliasUnsupported"},
@@ -208,7 +208,7 @@ var inside = []mutation{
 		` && db.orphaned(h, alive)`, ``, "TestAdoptDue"},
 	{"what is due is looked for once", "due.go",
 		`		timer.Reset(db.opt.Lease)
-`, ``, "TestTimersEnd"},
+`, ``, "TestFaultsTimers|TestTimersOfTheDead"},
 	{"who asks for the living waits for ever", "departures.go",
 		`	ctx, cancel := context.WithTimeout(ctx, db.opt.StoreTimeout)
 	defer cancel()

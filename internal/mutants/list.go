@@ -117,9 +117,9 @@ var core = []mutation{
 	{"Flush does not wait for what was gathered", "buffer.go",
 		`	if len(l.ready) > 0 || l.begun() {
 		return`, `	if len(l.ready) > 0 {
-		return`, "TestGathersAhead"},
+		return`, "TestPoisonedEntry"},
 	{"a drained lane ends before what was gathered", "buffer.go",
-		`if l.draining && !l.begun() && len(`, `if l.draining && len(`, "TestCloseDrains"},
+		`if l.draining && !l.begun() && len(`, `if l.draining && len(`, "TestOneWriter|TestPreloadRateFollows"},
 	{"the queue is taken before what was gathered", "buffer.go",
 		`if len(l.ready) == 0 && !l.begun() && len(l.queue) > 0 {`, `if len(l.ready) == 0 && len(l.queue) > 0 {`, "Lag"},
 	{"what a transaction has written is read as it was", "store/bolt/apply.go",
@@ -154,7 +154,7 @@ var core = []mutation{
 `, `		_, _ = aliases, timers
 `, "TestPoison"},
 	{"what was rejected is not told by the next Sync", "settle.go",
-		`rejected != nil && !told`, `false && !told`, "Told|Rejected"},
+		`rejected != nil && !told`, `false && !told`, "TestProbingIsFair"},
 	{"what Close has handed over is settled too", "settle.go",
 		`if f.ended { // Close`, `if false { // Close`, "AfterClose"},
 	{"the rest of a probed session has no age", "settle.go",
@@ -178,7 +178,7 @@ var core = []mutation{
 `, `	s.set(queued)
 	s.since = now
 	l.since = now
-`, "TestModel|Lag|Delay"},
+`, "TestSyncTakesOnlyWhatItWaitsFor"},
 	{"no backoff", "buffer.go",
 		`return db.world.Rand(int64(ceil)) + 1`, `return db.world.Rand(int64(min(ceil, 1))) + 1`, "TestNobodyWaitsForTheFenced|Backoff"},
 	{"what is flushed before its turn has no age", "buffer.go",
@@ -190,7 +190,7 @@ var core = []mutation{
 		`		if l.since == 0 || s.since < l.since {
 			l.since = s.since
 		}
-`, ``, "TestFaults|Lag|Outage|TestModel"},
+`, ``, "TestFlushWaitsForProbing"},
 	{"the dead are waited for", "buffer.go",
 		`r.due <= now || r.s.dead()`, `r.due <= now`, "TestNobodyWaitsForTheFenced"},
 	{"the bound is not kept", "budget.go",
@@ -199,7 +199,7 @@ var core = []mutation{
 		`	for _, l := range db.lanes {
 		l.kick()
 	}
-`, ``, "TestFull|TestWaiter|Room"},
+`, ``, "TestRejectFlushes"},
 	{"expiry breaks the bound", "expiry.go",
 		`if !db.budget.try(need) {`, `if db.budget.force(need); false {`, "Full|Expiry"},
 	{"Sync returns at once", "sync.go",
@@ -215,7 +215,7 @@ var core = []mutation{
 	case l.ended:`, `	case t != -2:
 	case l.ended:`, "Flush"},
 	{"a Sync that waits is told that a rejection was stored", "sync.go",
-		`case rejected != nil && w.ver <= ver:`, `case rejected != nil && w.ver < 0*ver:`, "TestPoison|Told|Reject"},
+		`case rejected != nil && w.ver <= ver:`, `case rejected != nil && w.ver < 0*ver:`, "TestAliasClash"},
 
 	// Memory.
 	{"a load overwrites a newer write", "load.go",
@@ -294,7 +294,7 @@ var core = []mutation{
 	{"a transaction does not check what it read", "tx.go",
 		`		if s.version(r.key, absent) != r.cell {`, `		if s.version(r.key, absent) != r.cell && false {`, "Update|Tx|Conflict|TestStorm"},
 	{"a transaction is not tried before it is made", "tx.go",
-		`if len(tx.writes) < 2 {`, `if len(tx.writes) < 200 {`, "Tx|Update|TestCodecFails"},
+		`if len(tx.writes) < 2 {`, `if len(tx.writes) < 200 {`, "TestTransactionThatCannotBeStored"},
 
 	// Ownership.
 	{"that the lease did not run is ignored", "lease.go",
@@ -449,7 +449,7 @@ var core = []mutation{
 		`		l.held.Store(0)
 `, ``, "TestCloseEndsDrain"},
 	{"that a former life's end is lost is not told", "adopt.go",
-		` || s.has(wipe) && (!s.has(creating) || s.has(blind) || f != nil && f.begins())`, ``, "TestLostHeaders"},
+		` || s.has(wipe) && (!s.has(creating) || s.has(blind) || f != nil && f.begins())`, ``, "TestLostEndOfWhatMayBeStored"},
 	{"a life that may be stored ends untold, with one in flight", "adopt.go",
 		` || f != nil && f.begins())`, `)`, "TestLostEndOfWhatMayBeStored"},
 	{"a life that may be stored ends untold, before a flight", "adopt.go",

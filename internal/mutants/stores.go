@@ -14,7 +14,7 @@ var stores = []mutation{
 `, `		l.again, l.upto = now, 0
 	}
 	l.memory = now
-`, "TestNothingAcknowledgedIsForgotten|TestTheForgottenAndClaimed"},
+`, "TestRecallGoesOn"},
 	{"what cannot be written again is not told", "internal/redo/redo.go",
 		`				lost = append(lost, some[i].Session)
 `, ``, "TestTheForgottenAndClaimed"},
@@ -135,7 +135,7 @@ var stores = []mutation{
 			}
 			if err := b.do(it); err != nil {`, "TestContract|TestAgainstMemory"},
 	{"bolt says that it has four writers", "store/bolt/bolt.go",
-		`Writers() int { return 1 }`, `Writers() int { return 4 }`, "Writers"},
+		`Writers() int { return 1 }`, `Writers() int { return 4 }`, "TestOneWriter"},
 	{"Check takes a bucket for a tombstone's record", "store/bolt/check.go",
 		`	if e.bucket {
 		c.report(fmt.Errorf("index of tombstones`, `	if false {
