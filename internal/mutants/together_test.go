@@ -54,48 +54,49 @@ func main() {
 }
 `
 
-// A program that has all mutants in it does with each what the one does that is built from it alone.
+// A program that has all mutants in it does with each what the one does that is made of it alone.
 func TestTogether(t *testing.T) {
+	const none = "and [1 2 3] 10 20\ntrue 4\n"
+	rows := []struct{ old, new, prints string }{ // printed by the one alone; nothing of those that are not in the program
+		{"l.items = append(l.items, i)", "l.items = append(l.items, i, i)", "and [1 1 2 2 3 3] 10 20\ntrue 4\n"},
+		{"for _, i := range items {\n\t\tl.items", "for n, items := range items {\n\t\ti := items; if n == 1 { return }\n\t\tl.items", "and [1] 10 20\ntrue 4\n"},
+		{"const limit = 3", "const limit = 1", ""},
+		{"break outer", "even += 5\n\t\t\tbreak outer", "and [1 2 3] 10 70\ntrue 4\n"},
+		{"even *= 10", "even *= 11 // as none\n", "and [1 2 3] 11 22\ntrue 4\n"},
+		{"count(n int) (even int) {", "count(n int) (even int) { n++", "and [1 2 3] 20 20\ntrue 4\n"},
+		{"count(n int) (even int) {", "count(n, _ int) (even int) {", ""},
+		{"return even\n}\n", "even, m := 7, even\nreturn even + m\n}\n", "and [1 2 3] 80 90\ntrue 4\n"},
+		{"func init()", "func init() { fmt.Println() }\n\nfunc init()", ""},
+		{"return true", "return false", "and [1 2 3] 10 20\nfalse 4\n"},
+		{"return of[0]", "return of[len(of)-1]", "and [1 2 3] 10 20\ntrue 5\n"},
+		{`"and "`, `"or "`, "or [1 2 3] 10 20\ntrue 4\n"},
+		{
+			"even++\n\t}\n\treturn even\n}\n\nfunc (*list[T]) is(int, string) bool { return true",
+			"}\n\treturn even\n}\n\nfunc (*list[T]) is(int, string) bool { return false",
+			"and [1 2 3] 0 0\nfalse 4\n",
+		},
+	}
 	var mutants []numbered
-	for _, m := range []struct {
-		old, new string
-		apart    bool
-	}{
-		{old: "l.items = append(l.items, i)", new: "l.items = append(l.items, i, i)"},
-		{old: "for _, i := range items {\n\t\tl.items", new: "for n, items := range items {\n\t\ti := items; if n == 1 { return }\n\t\tl.items"},
-		{old: "const limit = 3", new: "const limit = 1", apart: true},
-		{old: "break outer", new: "continue outer"},
-		{old: "even *= 10", new: "even *= 11 // as none\n"},
-		{old: "count(n int) (even int) {", new: "count(n int) (even int) { n++"},
-		{old: "count(n int) (even int) {", new: "count(n, _ int) (even int) {", apart: true},
-		{old: "return even\n}\n", new: "even, m := 7, even\nreturn even + m\n}\n"},
-		{old: "func init()", new: "func init() { fmt.Println() }\n\nfunc init()", apart: true},
-		{old: "return true", new: "return false"},
-		{old: "return of[0]", new: "return of[len(of)-1]"},
-		{old: `"and "`, new: `"or "`},
-		{old: "even++\n\t}\n\treturn even\n}\n\nfunc (*list[T]) is(int, string) bool { return true", new: "}\n\treturn even\n}\n\nfunc (*list[T]) is(int, string) bool { return false"},
-	} {
-		if strings.Count(sample, m.old) != 1 {
-			t.Fatalf("%q stands there %d times", m.old, strings.Count(sample, m.old))
+	for n, r := range rows {
+		if strings.Count(sample, r.old) != 1 {
+			t.Fatalf("%q stands there %d times", r.old, strings.Count(sample, r.old))
 		}
-		n := len(mutants) + 1
-		mutants = append(mutants, numbered{n, []byte(strings.Replace(sample, m.old, m.new, 1))})
-		_, in, err := together([]byte(sample), mutants[n-1:], "example/chosen")
-		if err != nil || slices.Contains(in, n) == m.apart {
-			t.Errorf("%q for %q: in the program are %v, %v", m.new, m.old, in, err)
+		mutants = append(mutants, numbered{n + 1, []byte(strings.Replace(sample, r.old, r.new, 1))})
+		if _, in, err := together([]byte(sample), mutants[n:], "example/chosen"); err != nil || slices.Contains(in, n+1) != (r.prints != "") {
+			t.Errorf("%q for %q: in the program are %v, %v", r.new, r.old, in, err)
 		}
 	}
 	all, in, err := together([]byte(sample), mutants, "example/chosen")
 	if err != nil {
 		t.Fatal(err)
 	}
-	whole := printer(t, all)
-	if got, want := whole(0), printer(t, []byte(sample))(0); got != want {
-		t.Errorf("with no mutant chosen it prints %q, want %q", got, want)
+	prints := printer(t, all)
+	if got := prints(0); got != none {
+		t.Errorf("with no mutant chosen it prints %q, want %q", got, none)
 	}
 	for _, n := range in {
-		if got, want := whole(n), printer(t, mutants[n-1].src)(0); got != want {
-			t.Errorf("with mutant %d chosen it prints %q, want %q", n, got, want)
+		if got, want := prints(n), rows[n-1].prints; got != want {
+			t.Errorf("with %q for %q it prints %q, want %q", rows[n-1].new, rows[n-1].old, got, want)
 		}
 	}
 }
