@@ -92,16 +92,21 @@ func (db *DB[V]) askAll(ctx context.Context, q question, ids []string, calls []*
 			c.err = db.unanswered(ids[i], cs[n].Err)
 		default:
 			if s, c.err = db.claimed(ids[i], &cs[n], keys, gen, start); s != nil && q.whole {
-				s.completed()
+				s.completed(&cs[n])
 			}
 		}
 		db.answer(db.stripe(ids[i]), calls[i], ids[i], s)
 	}
 }
 
-// completed says that all that the store has of a session has a place in it, if not a value: who asks for what could not be read is told.
-func (s *session[V]) completed() {
-	s.mu.Lock() // the expirer knows it already
+// completed says that all of a session is in memory, if all of it has come, and could be decoded. Nobody but the expirer knows the session yet.
+func (s *session[V]) completed(c *store.Claim) {
+	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.set(complete)
+	for i := range c.Entries {
+		if e := s.lookup(c.Entries[i].Key); e == nil || e.cell.Load() == nil {
+			return // who asks for all of it, asks the store, and is told
+		}
+	}
+	s.assign(complete, len(c.Unread) == 0)
 }

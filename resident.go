@@ -135,7 +135,7 @@ type extra[V any] struct {
 	idle    uint32              // how many of these have ceased to be, at most, since they were looked through
 	loads   map[string]*load[V] // under way; a change of the key takes it out
 	parts   map[part]*load[V]   // of spans, under way
-	known   []span              // see span.go
+	known   []known             // see span.go
 	shape   uint64              // ver at the last change of the application's set of keys, or when this was made
 	waiters []waiter
 	aliases []string  // of the header; never changed, but replaced

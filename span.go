@@ -12,6 +12,9 @@ import (
 //
 // Invariant: every key of a known span that the store may have has a place. So a key of it without a place does not exist. A place whose
 // cell is nil says that the key exists, and that its value is still to be loaded.
+//
+// Of a span that had something damaged in it only the first half is so: it may be the key that is damaged, and the place then is that of what it has
+// become. The store is asked for a key of it that has no place, and says what it finds.
 
 // span is the keys with from ≤ key < to; an empty to is no bound.
 type span struct{ from, to string }
@@ -33,27 +36,40 @@ func (sp span) covers(o span) bool {
 	return sp.from <= o.from && (sp.to == "" || o.to != "" && o.to <= sp.to)
 }
 
+// known is a span of which the store has told the keys.
+type known struct {
+	span
+	doubtful bool // some could not be read
+}
+
 // maxSpans is how many spans a session knows; beyond that it forgets the oldest, and asks again.
 const maxSpans = 16
 
 // learned adds a span. Caller holds mu.
-func (s *session[V]) learned(sp span) {
+func (s *session[V]) learned(sp known) {
 	x := s.more()
-	x.known = slices.DeleteFunc(x.known, sp.covers)
+	x.known = slices.DeleteFunc(x.known, func(k known) bool { return sp.covers(k.span) })
 	if len(x.known) >= maxSpans {
 		x.known = slices.Delete(x.known, 0, 1)
 	}
 	x.known = append(x.known, sp)
 }
 
-// knows reports whether every key of the span that the store may have has a place. Caller holds mu.
+// knows reports whether every key of the span that the store has, and could read, has a place. Caller holds mu.
 func (s *session[V]) knows(sp span) bool {
-	return s.has(complete) || s.x != nil && slices.ContainsFunc(s.x.known, func(k span) bool { return k.covers(sp) })
+	return s.has(complete) || s.x != nil && slices.ContainsFunc(s.x.known, func(k known) bool { return k.covers(sp) })
 }
 
 // sure reports whether the key, if it has no place, does not exist. Caller holds mu.
 func (s *session[V]) sure(key string) bool {
-	return s.has(complete) || s.x != nil && len(s.x.known) > 0 && slices.ContainsFunc(s.x.known, func(k span) bool { return k.has(key) })
+	return s.has(complete) || s.x != nil && len(s.x.known) > 0 && slices.ContainsFunc(s.x.known, func(k known) bool { return k.has(key) && !k.doubtful })
+}
+
+// doubts reports whether a key that the store has not told of may exist all the same.
+func (s *session[V]) doubts(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lookup(key) == nil && !s.sure(key)
 }
 
 // part names a question to the store for a span, under way.
@@ -120,6 +136,7 @@ func (db *DB[V]) readSpan(ctx context.Context, s *session[V], p part) error {
 	if !ok || db.rangeless.Load() {
 		return db.loadAll(ctx, s)
 	}
+	doubtful := false
 	for from := p.from; ; {
 		s.mu.Lock()
 		err, done, forgotten := s.usable(anyLife), s.knows(p.span), s.more().forgotten
@@ -181,9 +198,10 @@ func (db *DB[V]) readSpan(ctx context.Context, s *session[V], p part) error {
 		}
 		for _, key := range damaged {
 			s.found(key)
+			doubtful = true
 		}
 		if page.Next == "" {
-			s.learned(p.span)
+			s.learned(known{p.span, doubtful})
 		}
 		db.remark(s)
 		s.mu.Unlock()

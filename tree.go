@@ -242,11 +242,13 @@ func (tx *Tx[V]) look(sp span, now time.Time, there map[string]bool) (known bool
 	return true, nil
 }
 
-// has reports whether there is an entry of a key, as this transaction sees it. But for the main entry, it does not load its value.
+// has reports whether there is an entry of a key, as this transaction sees it. But for the main entry, and one that may be damaged, it does not load its value.
 func (tx *Tx[V]) has(key string) (bool, error) {
 	if key != "" {
 		keys, err := tx.keysIn(span{key, key + "\x00"})
-		return len(keys) > 0, err
+		if err != nil || len(keys) > 0 || !tx.s.doubts(key) {
+			return len(keys) > 0, err
+		}
 	}
 	c, err := tx.cell(key)
 	return err == nil && c != tx.db.absent && !c.expires.Past(time.Now()), err

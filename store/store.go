@@ -416,7 +416,7 @@ type Claim struct {
 	Header  Header // as it now stands: the new tenure if Granted, else what refused
 	Holder  Node   // Held: the owner, with its address
 	Entries []Entry
-	Unread  []string // keys asked for that could not be read: ask Load
+	Unread  []string // keys asked for that could not be read: ask Load. With All it may be the key that is damaged, and this what it has become
 	Err     error    // only of ClaimAll: why there is no answer
 }
 

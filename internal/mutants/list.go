@@ -422,8 +422,20 @@ var core = []mutation{
 	{"a preload asks for more at once than it may", "preload.go",
 		`w.takers = min(p.InFlight/w.size, mostTakers)`, `w.takers = mostTakers`, "TestPreloadWalksNoFurther"},
 	{"a session that came whole is loaded once more", "adoptall.go",
-		`	s.set(complete)
+		`	s.assign(complete, len(c.Unread) == 0)
 `, ``, "TestPreloadFormer"},
+	{"a session passes for whole of which an entry could not be read", "adoptall.go",
+		`s.assign(complete, len(c.Unread) == 0)`, `s.set(complete)`, "TestAlteredKey"},
+	{"what is damaged hides no key", "span.go",
+		`k.has(key) && !k.doubtful`, `k.has(key)`, "TestAlteredKey"},
+	{"a damaged key is free for a rename", "tree.go",
+		` || !tx.s.doubts(key) {`, ` || true {`, "TestAlteredKey"},
+	{"bolt looks at no record before a range", "store/bolt/read.go",
+		`; i >= 0 {
+			beside(`, `; false && i >= 0 {
+			beside(`, "TestAlteredKeys"},
+	{"bolt looks at no record after a range", "store/bolt/read.go",
+		`if k != nil && r.sound.leaf().has(k) {`, `if false {`, "TestAlteredKeys"},
 	{"a question for many does not ask for all entries", "adoptall.go",
 		`Keys: keys, All: q.whole}`, `Keys: keys}`, "TestPreloadFormer"},
 	{"of many claims one that meets damage has no error", "store/bolt/apply.go",

@@ -589,6 +589,11 @@ func TestAlteredKeys(t *testing.T) {
 				if snap, err := s.Load(t.Context(), "entries", "b", id, "none"); !errors.As(err, &damaged) || damaged.Key != id || len(snap.Entries) > 0 {
 					t.Errorf("Load of the entry gives %v", err)
 				}
+				for what, r := range map[string]store.Range{"it": {From: id, To: id + "\x00"}, "all up to it": {From: "\x01", To: id + "\x00"}, "all from it on": {From: id}, "all": {}} {
+					if p, err := s.LoadRange(t.Context(), "entries", r); !errors.As(err, &damaged) || damaged.Session != "entries" || damaged.Header {
+						t.Errorf("LoadRange of %s gives %+v, %v", what, p, err)
+					}
+				}
 
 				alter(t, s, bucketSessions, appendPrefix(nil, "s"+id), appendPrefix(nil, "s"+altered))
 				for what, err := range map[string]error{

@@ -149,7 +149,8 @@ func (r *reader) named(keys []string) (es []store.Entry, bad []*store.CorruptErr
 const pageBytes = 4 << 20
 
 // between returns copies of the entries of a range, in order, and the key from which on it has not looked; empty if it has looked at all. Without
-// a limit it does. Only records that were looked at count: the first one that does not fit is where the next page begins.
+// a limit it does. Only records that were looked at count: the first one that does not fit is where the next page begins. A damaged record beside
+// the range is in bad, too: it may be one of the range whose key is what was damaged.
 func (r *reader) between(rg store.Range) (es []store.Entry, bad []*store.CorruptError, next string, err error) {
 	size := 0
 	room := func() bool { return rg.Limit <= 0 || len(es) < rg.Limit && size < pageBytes }
@@ -184,6 +185,16 @@ func (r *reader) between(rg store.Range) (es []store.Entry, bad []*store.Corrupt
 		if err := r.sound.record(start, false); err != nil {
 			return err
 		}
+		beside := func(k, v []byte) {
+			if len(k) > len(base) && isEntryOf(k, r.key) {
+				if _, _, err := decodeEntry(k, v); err != nil {
+					bad = append(bad, &store.CorruptError{Session: r.session(), Key: string(k[len(base):]), Reason: err.Error()})
+				}
+			}
+		}
+		if i := below(r.sound.leaf().page, start); i >= 0 {
+			beside(record(r.sound.leaf().page, i))
+		}
 		from := start
 		k, v := r.cursor.Seek(start)
 		for ; isEntryOf(k, r.key) && bytes.Compare(k, end) < 0; k, v = r.cursor.Next() {
@@ -210,6 +221,9 @@ func (r *reader) between(rg store.Range) (es []store.Entry, bad []*store.Corrupt
 		}
 		if err := r.sound.through(from, end); err != nil { // or more of them are hidden
 			return &faultError{cause: err}
+		}
+		if k != nil && r.sound.leaf().has(k) { // a damaged key is still on the page where it belongs
+			beside(k, v)
 		}
 		return nil
 	})

@@ -252,6 +252,17 @@ func above(page, key []byte) int {
 	return i
 }
 
+// below returns the last record of a leaf, which is whole, whose key is below key; -1 if there is none.
+func below(page, key []byte) int {
+	i := above(page, key) - 1
+	if i >= 0 {
+		if k, _ := record(page, i); bytes.Equal(k, key) {
+			i--
+		}
+	}
+	return i
+}
+
 // get returns the content of the record under key on the leaf that path leads to, where key belongs, as it was when the transaction began.
 func (s *sound) get(key []byte) (content []byte, ok bool) {
 	i := above(s.leaf().page, key)
