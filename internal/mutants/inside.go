@@ -153,6 +153,12 @@ var inside = []mutation{
 		`if pages.hides(key, maxHeader+maxInline) {`, `if false {`, "TestAlteredKeys"},
 	{"bolt takes for absent an entry whose key damage has altered", "store/bolt/read.go",
 		`if r.sound.hides(key, maxRecord) {`, `if false {`, "TestAlteredKeys"},
+	{"bolt looks at no record before a range", "store/bolt/read.go",
+		`; i >= 0 {
+			beside(`, `; false && i >= 0 {
+			beside(`, "TestAlteredKeys"},
+	{"bolt looks at no record after a range", "store/bolt/read.go",
+		`if k != nil && r.sound.leaf().has(k) {`, `if false {`, "TestAlteredKeys"},
 	{"bolt gives away an alias whose key damage has altered", "store/bolt/aliases.go",
 		`!b.upgraded && b.aliasPages.hides(`, `false && b.aliasPages.hides(`, "TestAlteredKeys"},
 	{"bolt takes for damaged what it has just deleted", "store/bolt/sound.go",

@@ -430,12 +430,6 @@ var core = []mutation{
 		`k.has(key) && !k.doubtful`, `k.has(key)`, "TestAlteredKey"},
 	{"a damaged key is free for a rename", "tree.go",
 		` || !tx.s.doubts(key) {`, ` || true {`, "TestAlteredKey"},
-	{"bolt looks at no record before a range", "store/bolt/read.go",
-		`; i >= 0 {
-			beside(`, `; false && i >= 0 {
-			beside(`, "TestAlteredKeys"},
-	{"bolt looks at no record after a range", "store/bolt/read.go",
-		`if k != nil && r.sound.leaf().has(k) {`, `if false {`, "TestAlteredKeys"},
 	{"a question for many does not ask for all entries", "adoptall.go",
 		`Keys: keys, All: q.whole}`, `Keys: keys}`, "TestPreloadFormer"},
 	{"of many claims one that meets damage has no error", "store/bolt/apply.go",

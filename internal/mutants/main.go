@@ -78,51 +78,46 @@ func run(args []string, out io.Writer) error {
 	if t.packages, err = tested(ctx, root); err != nil {
 		return err
 	}
-	tries := func(each func(n int, m mutation) error) error {
-		var g errgroup.Group
-		g.SetLimit(max(*jobs, 1))
-		for i, m := range chosen {
-			g.Go(func() error {
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				return each(i+1, m)
-			})
-		}
-		return g.Wait()
-	}
-
-	var together *program
+	var one *program
 	if !*apart && len(chosen) >= few {
-		if together, err = t.build(ctx, chosen); err != nil {
+		if one, err = t.build(ctx, chosen); err != nil {
 			return err
 		}
 	}
 	var mu sync.Mutex // guards out and what is counted
 	survivors, void := 0, 0
-	err = tries(func(n int, m mutation) error {
-		test := t.apart(ctx, n, m)
-		if together != nil && together.in[n] {
-			test = together.with(ctx, n)
-		}
-		killers, err := t.try(m, test)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		verdict := strings.Join(killers, " ")
-		switch {
-		case err != nil:
-			void++
-			verdict = "ERROR: " + err.Error()
-		case len(killers) == 0:
-			survivors++
-			verdict = "SURVIVED"
-		}
-		fmt.Fprintf(out, "%-62s %-22s %s\n", m.name, m.file, verdict)
-		return nil
-	})
+	var tries errgroup.Group
+	tries.SetLimit(max(*jobs, 1))
+	for i, m := range chosen {
+		n := i + 1
+		tries.Go(func() error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			test := t.apart(ctx, n, m)
+			if one != nil && one.in[n] {
+				test = one.with(ctx, n)
+			}
+			killers, err := t.try(m, test)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			verdict := strings.Join(killers, " ")
+			switch {
+			case err != nil:
+				void++
+				verdict = "ERROR: " + err.Error()
+			case len(killers) == 0:
+				survivors++
+				verdict = "SURVIVED"
+			}
+			fmt.Fprintf(out, "%-62s %-22s %s\n", m.name, m.file, verdict)
+			return nil
+		})
+	}
+	err = tries.Wait()
 	switch {
 	case err != nil:
 		return err

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 )
 
-// program is the tests of packages, with mutants in them.
+// program is the tests of packages, with mutants in them: they are built once, which takes longer than most mutants take to be noticed.
 type program struct {
 	t     *tester
 	built map[pkg]string

@@ -57,28 +57,21 @@ func together(src []byte, mutants []numbered, path string) (out []byte, in []int
 	return out, in, err
 }
 
-// edits are what is to be done to a source.
-type edits []struct {
+// edit puts text in place of what is between from and to.
+type edit struct {
 	from, to int
 	text     string
 }
 
+// edits are what is to be done to a source; of those at one place the first comes first.
+type edits []edit
+
 func (es *edits) insert(at int, text string) { es.replace(at, at, text) }
 
-func (es *edits) replace(from, to int, text string) {
-	*es = append(*es, struct {
-		from, to int
-		text     string
-	}{from, to, text})
-}
+func (es *edits) replace(from, to int, text string) { *es = append(*es, edit{from, to, text}) }
 
 func (es edits) apply(src []byte) []byte {
-	slices.SortStableFunc(es, func(a, b struct {
-		from, to int
-		text     string
-	}) int {
-		return cmp.Compare(a.from, b.from)
-	})
+	slices.SortStableFunc(es, func(a, b edit) int { return cmp.Compare(a.from, b.from) })
 	var b bytes.Buffer
 	at := 0
 	for _, e := range es {
